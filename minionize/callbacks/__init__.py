@@ -1,0 +1,1 @@
+"""What is done with a param: start a program, or call a function."""

@@ -1,0 +1,1 @@
+"""Protocols with their promises, nothing else: engine and queue, callback, reporter."""

@@ -1,0 +1,49 @@
+"""The callback contract: what is done with a param.
+
+A callback is a ProcessCallback (a program is started for each param) or a FuncCallback
+(a Python function is called in a child process). `minionize.callbacks` has both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from minionize.values import Lease, Param
+
+
+class Hooks(Protocol):
+    """What minionize 0.2.1 called around a run, in the minion itself. Only overridden ones run."""
+
+    def setup(self, param: Param, engine: Any) -> None:
+        """Before the run. An exception fails the attempt."""
+
+    def teardown_ok(self, param: Param, engine: Any) -> None:
+        """After a run that ended well, before its ack. An exception fails the attempt."""
+
+    def teardown_ko(self, param: Param, engine: Any, exception: BaseException) -> None:
+        """After a run that failed."""
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """How a program is started for one param."""
+
+    argv: list[str]
+    """The argument vector; argv[0] is a path with a slash, or looked up on PATH."""
+    chdir: str | None = None
+    stdout: str | None = None
+    stderr: str | None = None
+    """Files for the run's output; they appear whole, at a good end. None: the minion's own."""
+    stdin: bytes | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    """On top of the minion's own environment and the MINION_ variables."""
+
+
+class ProgramCallback(Protocol):
+    """What the worker needs of a callback that starts programs."""
+
+    def invocation(self, lease: Lease, slot: int) -> Invocation:
+        """What to start. Raises Reject for a param that can never be an argument, any other
+        exception fails the attempt."""

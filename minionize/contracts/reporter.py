@@ -1,0 +1,24 @@
+"""The reporter contract: where events go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from minionize.events import Event
+
+
+class Reporter(Protocol):
+    """Takes events in batches. A reporter that fails says so once, and never stops a minion."""
+
+    wants_events: bool
+    """False: the worker need not even make events (the null reporter)."""
+
+    def report(self, events: Sequence[Event]) -> None:
+        """Keep these events; may buffer until the next beat."""
+
+    def beat(self, running: int) -> None:
+        """Once per heartbeat: flush, and roll up. `running`: params running now."""
+
+    def close(self) -> None:
+        """Flush all. May be repeated."""

@@ -1,0 +1,62 @@
+"""The errors that leave minionize: one tree, each with the exit status that it means.
+
+Every message is one line, says what is wrong with which thing, and ends with the remedy.
+"""
+
+from __future__ import annotations
+
+
+class MinionizeError(Exception):
+    """Anything that minionize itself reports. `exit_status` is what a command line ends with."""
+
+    exit_status = 70
+
+
+class UsageError(MinionizeError):
+    """Options, settings, templates or input that can't be used as they stand."""
+
+    exit_status = 2
+
+
+class BadParam(UsageError):
+    """A param that is no JSON, or input that can't be read as params; names file and line."""
+
+
+class NoSuchQueue(UsageError):
+    """The queue does not exist; reading commands and minions never make one."""
+
+
+class ForeignVersion(UsageError):
+    """The queue was made by a version of minionize that this one can't read."""
+
+
+class MissingDriver(UsageError):
+    """The client library of an engine is not installed; names the extra to install."""
+
+
+class NotSupported(UsageError):
+    """This engine can't do what was asked (a broker that can't list its messages, say)."""
+
+
+class EngineUnavailable(MinionizeError):
+    """The queue can't be reached, locked or written just now; worth a retry."""
+
+    exit_status = 69
+
+
+class QueueDamaged(MinionizeError):
+    """A file of the queue is broken beyond recovery; names the file. A retry won't help."""
+
+    exit_status = 69
+
+
+class CommandNotFound(MinionizeError):
+    """CMD does not exist."""
+
+    exit_status = 127
+
+
+class CommandNotExecutable(MinionizeError):
+    """CMD exists but can't be executed."""
+
+    exit_status = 126
