@@ -60,3 +60,20 @@ class CommandNotExecutable(MinionizeError):
     """CMD exists but can't be executed."""
 
     exit_status = 126
+
+
+class RetryLater(Exception):
+    """Raised by a function: give this param back uncharged, to be run again after `delay_s`
+    (None: after the growing delay of a failed attempt)."""
+
+    def __init__(self, delay_s: float | None = None) -> None:
+        super().__init__(delay_s)
+        self.delay_s = delay_s
+
+
+class Reject(Exception):
+    """Raised by a function or by `to_cmd`: this param is a dead letter, for this reason."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason

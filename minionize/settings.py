@@ -1,0 +1,52 @@
+"""Settings: one value for everything that a minion can be told, wherever it was said."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `minionizer(...)`, the command line and the environment all set."""
+
+    queue: str = "file:minion-queue"
+    slots: int = 1
+    timeout_s: float | None = None
+    """A run that takes longer is a failed attempt."""
+    reporter: str | None = None
+    """`null`, `json`, `stdout`; None: json where the queue has a folder, else null."""
+    report_dir: str | None = None
+    from_file: str | None = None
+    call: str | None = None
+    until: str = "drained"
+    """`drained`, `empty` or `forever`."""
+    max_params: int | None = None
+    max_time_s: float | None = None
+    deadline: float | None = None
+    """Unix time at which the scheduler ends this minion."""
+    max_attempts: int = 3
+    max_crashes: int = 5
+    max_failures_in_a_row: int = 20
+    """0: never give up."""
+    on_exit: dict[int, str] = field(default_factory=lambda: {0: "done", 65: "dead", 75: "later"})
+    """Exit status to `done`, `later`, `dead` or `failed`."""
+    lease_s: float = 60.0
+    reconnect_s: float = 300.0
+    grace_s: float = 10.0
+    idle_s: float = 30.0
+    wait: bool = False
+    """Wait for the queue to exist."""
+    inline: bool = False
+    capture: bool = False
+    tty: bool = False
+    stdin: bool = False
+    """Give the param's JSON on standard input."""
+    template: bool = True
+    shell: bool = False
+    chdir: str | None = None
+    stdout: str | None = None
+    stderr: str | None = None
+    dry_run: bool = False
+    quiet: bool = False
+    env: dict[str, str] = field(default_factory=dict)
+    """The process's environment with `.env` in it: for drivers, and for the program."""
