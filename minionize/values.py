@@ -152,8 +152,8 @@ class SystemClock:
     """The machine's own clocks."""
 
     monotonic = staticmethod(time.monotonic)
-    time = staticmethod(time.time)
     sleep = staticmethod(time.sleep)
+    time = staticmethod(time.time)  # last: from here on `time` is this, not the module
 
 
 def to_text(param: Param) -> str:
