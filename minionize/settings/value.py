@@ -1,4 +1,4 @@
-"""Settings: one value for everything that a minion can be told, wherever it was said."""
+"""The settings themselves: one frozen value that is handed down to whoever needs it."""
 
 from __future__ import annotations
 
@@ -17,6 +17,13 @@ class Settings:
     """`null`, `json`, `stdout`; None: json where the queue has a folder, else null."""
     report_dir: str | None = None
     from_file: str | None = None
+    """Params are read from this file (`-`: standard input) instead of a queue."""
+    format: str | None = None
+    """Of `from_file`: lines, csv, jsonl or json; None: by its name, else lines."""
+    sep: str | None = None
+    header: bool = True
+    typed: bool = False
+    skip_bad: bool = False
     call: str | None = None
     until: str = "drained"
     """`drained`, `empty` or `forever`."""
@@ -48,5 +55,5 @@ class Settings:
     stderr: str | None = None
     dry_run: bool = False
     quiet: bool = False
-    env: dict[str, str] = field(default_factory=dict)
+    env: dict[str, str] = field(default_factory=dict, repr=False)
     """The process's environment with `.env` in it: for drivers, and for the program."""

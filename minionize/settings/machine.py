@@ -1,0 +1,135 @@
+"""What the machine and the scheduler allow: CPUs, wall time, and who started us."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+
+from minionize.settings import parsing
+
+_SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ksh", "mksh", "ash", "fish", "csh", "tcsh"})
+
+
+def cpus(env: Mapping[str, str]) -> int:
+    """The CPUs this process may use: the least of affinity, cgroup quota and scheduler."""
+    known = [len(os.sched_getaffinity(0))]
+    quota = cgroup_cpus()
+    if quota is not None:
+        known.append(max(1, int(quota)))
+    granted = scheduler_cpus(env, os.uname().nodename)
+    if granted is not None:
+        known.append(granted)
+    return max(1, min(known))
+
+
+def cgroup_cpus(root: str = "/sys/fs/cgroup", own: str = "/proc/self/cgroup") -> float | None:
+    """CPUs that the cgroup's quota (v1 or v2, the tightest on the way up) is worth, or None."""
+    quotas: list[float] = []
+    for line in (_read(own) or "").splitlines():
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        top = root if not controllers else f"{root}/cpu"
+        parts = [part for part in path.split("/") if part not in ("", "..")]
+        for depth in range(len(parts), -1, -1):
+            folder = "/".join([top, *parts[:depth]])
+            if controllers:
+                limit = [_read(f"{folder}/cpu.cfs_{name}_us") or "" for name in ("quota", "period")]
+            else:
+                limit = (_read(f"{folder}/cpu.max") or "").split()
+            try:
+                quota, period = (float(word) for word in limit)
+            except ValueError:  # `max`, or no such file at this height
+                continue
+            if quota > 0 and period > 0:
+                quotas.append(quota / period)
+    return min(quotas, default=None)
+
+
+def scheduler_cpus(env: Mapping[str, str], host: str) -> int | None:
+    """CPUs that OAR, Slurm, PBS, LSF or Grid Engine gave to this job on this host, or None."""
+    # In a step of several tasks the node's CPUs are shared out among them.
+    if "SLURM_STEP_ID" in env and (each := _number(env.get("SLURM_CPUS_PER_TASK"))):
+        return each
+    for variable in ("SLURM_CPUS_ON_NODE", "PBS_NUM_PPN", "NCPUS", "NSLOTS"):
+        if number := _number(env.get(variable)):
+            return number
+    for variable in ("OAR_NODEFILE", "OAR_NODE_FILE", "PBS_NODEFILE"):
+        # One line for each core, with the name of its host.
+        lines = (_read(env.get(variable, "")) or "").split()
+        if here := sum(_same_host(line, host) for line in lines):
+            return here
+    words = env.get("LSB_MCPU_HOSTS", "").split()
+    for name, count in zip(words[::2], words[1::2], strict=False):
+        if _same_host(name, host) and (number := _number(count)):
+            return number
+    return None
+
+
+def deadline(env: Mapping[str, str], now: float) -> tuple[float, str] | None:
+    """When the scheduler will end this job (Unix time), and the variable that says so."""
+    for variable in ("MINION_DEADLINE", "SLURM_JOB_END_TIME"):
+        try:
+            at = float(env.get(variable, ""))
+        except ValueError:
+            continue
+        if math.isfinite(at) and at > 0:
+            return at, variable
+    for variable, job in (
+        ("OAR_JOB_WALLTIME_SECONDS", "OAR_JOB_ID"),
+        ("PBS_WALLTIME", "PBS_JOBID"),
+    ):
+        try:
+            walltime_s = parsing.seconds(env.get(variable, ""))
+        except ValueError:
+            continue
+        # Neither says when the job began. Its oldest process that we descend from comes
+        # close; where it can't be found the end is guessed too late, and TERM comes first.
+        return now - job_age_s(env, job) + walltime_s, variable
+    return None
+
+
+def job_age_s(env: Mapping[str, str], variable: str) -> float:
+    """Seconds since the oldest of our ancestors with the same `variable` began, as far as
+    /proc tells; 0.0 where it doesn't."""
+    mark = f"{variable}={env.get(variable, '')}".encode()
+    pid, age_s = "self", 0.0
+    up_s = float((_read("/proc/uptime") or "0").split()[0])
+    while True:
+        stat = (_read(f"/proc/{pid}/stat") or "").rpartition(")")[2].split()
+        if len(stat) < 20:
+            return age_s
+        age_s = max(age_s, up_s - int(stat[19]) / os.sysconf("SC_CLK_TCK"))
+        pid = stat[1]
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as environ:
+                if mark not in environ.read().split(b"\0"):
+                    return age_s
+        except OSError:
+            return age_s
+
+
+def shell_between(env: Mapping[str, str]) -> bool:
+    """Whether a script's shell stands between the scheduler and us, and keeps its signals."""
+    if not ("OAR_JOB_ID" in env or "SLURM_JOB_ID" in env) or os.isatty(0):
+        return False
+    return (_read(f"/proc/{os.getppid()}/comm") or "").strip() in _SHELLS
+
+
+def _same_host(name: str, host: str) -> bool:
+    return name.partition(".")[0] == host.partition(".")[0]
+
+
+def _number(word: str | None) -> int | None:
+    return int(word) if word and word.isdecimal() and int(word) > 0 else None
+
+
+def _read(path: str) -> str | None:
+    """A small file's text, or None where it can't be read."""
+    try:
+        with open(path, errors="replace") as file:
+            return file.read()
+    except OSError:
+        return None

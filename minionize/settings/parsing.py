@@ -1,0 +1,125 @@
+"""Text to value, for each kind of setting. A ValueError's message completes "NAME: ..."."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Parse = Callable[[Any], Any]
+"""Takes text, or the value itself where Python or YAML gives one; raises ValueError."""
+
+_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_PIECE = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|m|h|d)", re.ASCII)
+_CLOCK = re.compile(r"(?:(\d+):)?(\d+):(\d\d(?:\.\d*)?)", re.ASCII)
+_NUMBER = re.compile(r"\d+(?:\.\d*)?|\.\d+", re.ASCII)
+_WHOLE = re.compile(r"\d{1,18}", re.ASCII)
+_YES = {"1", "true", "yes", "on"}
+_NO = {"0", "false", "no", "off"}
+_ENDS = ("done", "later", "dead", "failed")
+
+
+def text(value: Any) -> str:
+    """A string as it is; numbers as they are written."""
+    if isinstance(value, (str, int, float)) and not isinstance(value, bool):
+        return str(value)
+    raise ValueError(f"{value!r} is no text")
+
+
+def seconds(value: Any) -> float:
+    """A time: `90`, `1.5h`, `10m`, `1h30m`, `1:30:00`, `5:00`; never negative."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if math.isfinite(value) and value >= 0:
+            return float(value)
+    elif isinstance(value, str):
+        word = value.strip().lower()
+        if _NUMBER.fullmatch(word):
+            return float(word)
+        if clock := _CLOCK.fullmatch(word):
+            hours, minutes, rest = clock.groups()
+            return int(hours or 0) * 3600 + int(minutes) * 60 + float(rest)
+        pieces = _PIECE.findall(word)
+        if pieces and not _PIECE.sub("", word).strip():
+            return float(sum(float(number) * _UNITS_S[unit] for number, unit in pieces))
+    raise ValueError(f"{value!r} is no time: write 90, 10m, 2h or 1:30:00")
+
+
+def seconds_above_0(value: Any) -> float:
+    """A time that can't be nothing."""
+    parsed = seconds(value)
+    if parsed > 0:
+        return parsed
+    raise ValueError(f"{value!r} is too short: write a time above 0, as 90, 10m, 2h or 1:30:00")
+
+
+def seconds_or_never(value: Any) -> float | None:
+    """A time; 0 means none, as for timeout(1)."""
+    return seconds(value) or None
+
+
+def whole_from(least: int) -> Parse:
+    """A whole number, `least` or more."""
+
+    def whole(value: Any) -> int:
+        if isinstance(value, str) and _WHOLE.fullmatch(value.strip()):
+            value = int(value)
+        if isinstance(value, int) and not isinstance(value, bool) and value >= least:
+            return value
+        raise ValueError(f"{value!r} is not a whole number from {least} on")
+
+    return whole
+
+
+def slots(value: Any) -> int | str:
+    """A number of slots, or `auto`."""
+    if isinstance(value, str) and value.strip().lower() == "auto":
+        return "auto"
+    try:
+        return int(whole_from(1)(value))
+    except ValueError as error:
+        raise ValueError(f"{error}, nor `auto`") from None
+
+
+def flag(value: Any) -> bool:
+    """Yes or no."""
+    if isinstance(value, bool):
+        return value
+    word = str(value).strip().lower()
+    if word in _YES:
+        return True
+    if word in _NO:
+        return False
+    raise ValueError(f"{value!r} is neither yes nor no: write 1 or 0")
+
+
+def one_of(*words: str) -> Parse:
+    """One of these words."""
+
+    def choice(value: Any) -> str:
+        word = str(value).strip().lower()
+        if word in words:
+            return word
+        raise ValueError(f"{value!r} is none of {', '.join(words)}")
+
+    return choice
+
+
+def on_exit(value: Any) -> dict[int, str]:
+    """`75=later,65=dead,3=done`: what each exit status means, on top of the usual table."""
+    table = {0: "done", 65: "dead", 75: "later"}
+    pairs: list[tuple[Any, Any]]
+    if isinstance(value, Mapping):
+        pairs = list(value.items())
+    else:
+        words = [word.strip() for word in str(value).split(",") if word.strip()]
+        pairs = [tuple(word.partition("=")[::2]) for word in words]  # type: ignore[misc]
+    for status, end in pairs:
+        number, word = str(status).strip(), str(end).strip().lower()
+        if not _WHOLE.fullmatch(number) or int(number) > 255 or word not in _ENDS:
+            raise ValueError(
+                f"{number}={word} maps no exit status: write STATUS=END with commas between, "
+                f"a status from 0 to 255 and an end of {', '.join(_ENDS)}"
+            )
+        table[int(number)] = word
+    return table
