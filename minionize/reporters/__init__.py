@@ -1,0 +1,59 @@
+"""Reporters: where a minion's events go. Each is imported when it is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from minionize.contracts.reporter import Reporter
+from minionize.errors import UsageError
+from minionize.values import Clock
+
+NAMES = ("null", "json", "stdout")
+DEFAULT_FOLDER = "minion-report"
+
+
+def report_folder(report_dir: str | None, queue_folder: str | None) -> Path:
+    """Where the report of a queue is: where the settings say, else in the queue's own folder,
+    else in `minion-report` in the current folder."""
+    if report_dir:
+        return Path(report_dir).expanduser()
+    if queue_folder:
+        return Path(queue_folder) / "report"
+    return Path(DEFAULT_FOLDER)
+
+
+def open_reporter(
+    name: str,
+    *,
+    directory: Path | str,
+    minion_id: str,
+    host: str,
+    pid: int,
+    slots: int,
+    command: str,
+    clock: Clock,
+    warn: Callable[[str], None],
+    write: Callable[[str], None],
+) -> Reporter:
+    """The reporter of that name.
+
+    `directory`: the report folder (`json` only; made with its first events). `command`: what
+    the minion runs, quoted for a shell. `warn` takes a line when the report can't be written;
+    `write` takes the text of the `stdout` reporter. UsageError for a name that is none.
+    """
+    if name == "null":
+        from minionize.reporters.null import NullReporter
+
+        return NullReporter()
+    if name == "json":
+        from minionize.reporters.json_lines import JsonReporter
+        from minionize.reporters.record import Source
+
+        source = Source(minion_id, host, pid, slots, command, clock.time())
+        return JsonReporter(Path(directory), source, clock=clock, warn=warn)
+    if name == "stdout":
+        from minionize.reporters.stdout import StdoutReporter
+
+        return StdoutReporter(minion_id, write)
+    raise UsageError(f"unknown reporter '{name}': use one of {', '.join(NAMES)}")

@@ -1,0 +1,50 @@
+"""The stdout reporter: a line for each event, for people and for pipes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+
+from minionize.events import Event
+
+
+def readable(event: Event, minion: str) -> str:
+    """An event as one line of JSON with named fields; those that do not apply are left out.
+
+    JSON escapes what a terminal would take for a command; so does this for C1 characters,
+    since everything beyond ASCII is written as an escape.
+    """
+    shown: dict[str, object] = {"event": event.kind.value, "minion": minion, "at": event.at_s}
+    for name, default in Event._field_defaults.items():
+        value = getattr(event, name)
+        if value != default and name not in ("result", "param"):
+            shown[name] = value
+    for name in ("param", "result"):
+        text = getattr(event, name)
+        if text is not None:
+            try:
+                shown[name] = json.loads(text)
+            except ValueError:
+                shown[name] = text
+    return json.dumps(shown, ensure_ascii=True).replace("\x7f", "\\u007f")
+
+
+class StdoutReporter:
+    """Writes each event at once, as one line of JSON."""
+
+    wants_events = True
+
+    def __init__(self, minion: str, write: Callable[[str], None]) -> None:
+        self._minion = minion
+        self._write = write
+
+    def report(self, events: Sequence[Event]) -> None:
+        """Write a line for each of them, in one piece."""
+        if events:
+            self._write("".join(f"{readable(event, self._minion)}\n" for event in events))
+
+    def beat(self, running: int) -> None:
+        """Nothing is buffered."""
+
+    def close(self) -> None:
+        """Nothing is buffered."""

@@ -1,0 +1,170 @@
+"""Reads the report of a queue: events as a stream, roll-ups as a list.
+
+Reports are written by many minions that may be killed at any moment, so a reader copes with
+whatever stands in the folder: it yields what is whole, and counts or names what is not.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, cast
+
+from minionize.errors import ForeignVersion
+from minionize.events import Event
+from minionize.reporters.record import Source, parse_event, parse_header
+from minionize.reporters.rollup import MinionRoll, parse_roll
+
+LINE_LIMIT = 16 * 1024 * 1024
+"""No line that a minion writes is as long; what is longer is noise, and never held whole."""
+
+_PART = re.compile(r"(?P<minion>[A-Za-z0-9._-]+)\.(?P<number>\d{4,})\.jsonl(?P<packed>\.gz)?")
+_ROLL = re.compile(r"[A-Za-z0-9._-]+\.roll")
+
+
+@dataclass
+class Faults:
+    """What a reader could not read. Nothing is skipped without being counted here."""
+
+    torn: int = 0
+    """Last lines without an end: being written, or left by a minion that was killed."""
+    broken: int = 0
+    """Lines that are no events."""
+    files: dict[str, str] = field(default_factory=dict)
+    """Files that could not be read (to the end), and why."""
+
+    def lines(self) -> list[str]:
+        """What a person should know, a line each. A torn line of a minion at work is no news."""
+        told = [f"{name}: {why}" for name, why in sorted(self.files.items())]
+        if self.broken:
+            told.append(f"{self.broken} lines of the report are no events and were skipped")
+        return told
+
+
+class Part(NamedTuple):
+    """A file of events."""
+
+    minion: str
+    number: int
+    path: Path
+    packed: bool
+
+
+def parts(folder: Path) -> list[Part]:
+    """The files of events in `folder`, by minion, oldest first; empty where there is none."""
+    found: dict[tuple[str, int], Part] = {}
+    for name in _names(folder):
+        match = _PART.fullmatch(name)
+        if match is None:
+            continue
+        part = Part(
+            match["minion"], int(match["number"]), folder / name, match["packed"] is not None
+        )
+        key = (part.minion, part.number)
+        # Both are there after a crash between packing and removing: the plain one is whole.
+        if key not in found or not part.packed:
+            found[key] = part
+    return [found[key] for key in sorted(found)]
+
+
+def read_events(folder: Path, faults: Faults) -> Iterator[tuple[Source, Event]]:
+    """All events of a report with who wrote them, in the order each minion wrote them.
+
+    One line is held at a time.
+    """
+    for source, line in read_lines(folder, faults):
+        event = parse_line(source, line, faults)
+        if event is not None:
+            yield source, event
+
+
+def parse_line(source: Source, line: bytes, faults: Faults) -> Event | None:
+    """The event of a line; None for noise, which is counted."""
+    try:
+        return parse_event(json.loads(line), source.began)
+    except (ValueError, TypeError, KeyError, IndexError, RecursionError, OverflowError):
+        faults.broken += 1
+        return None
+
+
+def read_lines(folder: Path, faults: Faults) -> Iterator[tuple[Source, bytes]]:
+    """The lines that look like events, unparsed, with who wrote them."""
+    for part in parts(folder):
+        yield from _lines_of(part, faults)
+
+
+def _lines_of(part: Part, faults: Faults) -> Iterator[tuple[Source, bytes]]:
+    source: Source | None = None
+    try:
+        with _open(part) as file:
+            for line in _whole_lines(file, faults):
+                if line.startswith(b"["):
+                    if source is None:
+                        faults.files[part.path.name] = "has no header: not read"
+                        return
+                    yield source, line
+                elif line.startswith(b"{"):
+                    try:
+                        source = parse_header(json.loads(line))
+                    except ForeignVersion as error:
+                        faults.files[part.path.name] = str(error)
+                        return
+                    except (ValueError, TypeError, KeyError, RecursionError):
+                        faults.broken += 1
+                elif line.strip():
+                    faults.broken += 1
+    except FileNotFoundError:
+        faults.files[part.path.name] = "vanished while it was read"
+    except (OSError, EOFError, zlib.error) as error:
+        faults.files[part.path.name] = f"can't be read to its end: {error}"
+
+
+def _open(part: Part) -> BinaryIO:
+    if part.packed:
+        return cast(BinaryIO, gzip.open(part.path))
+    try:
+        return open(part.path, "rb")
+    except FileNotFoundError:
+        # Packed since the folder was listed.
+        return cast(BinaryIO, gzip.open(f"{part.path}.gz"))
+
+
+def _whole_lines(file: BinaryIO, faults: Faults) -> Iterator[bytes]:
+    while line := file.readline(LINE_LIMIT):
+        if line.endswith(b"\n"):
+            yield line
+        elif len(line) < LINE_LIMIT:
+            faults.torn += 1
+        else:
+            faults.broken += 1
+            while (rest := file.readline(LINE_LIMIT)) and not rest.endswith(b"\n"):
+                continue
+
+
+def read_rolls(folder: Path, faults: Faults) -> list[MinionRoll]:
+    """The roll-up of each minion, by the time it began. Reads nothing else."""
+    rolls = []
+    for name in _names(folder):
+        if not _ROLL.fullmatch(name):
+            continue
+        try:
+            rolls.append(parse_roll((folder / name).read_bytes()))
+        except FileNotFoundError:
+            faults.files[name] = "vanished while it was read"
+        except (OSError, ValueError, ForeignVersion, RecursionError) as error:
+            faults.files[name] = str(error)
+    rolls.sort(key=lambda roll: (roll.began, roll.minion))
+    return rolls
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []

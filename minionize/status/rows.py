@@ -1,0 +1,224 @@
+"""Results as rows: a dict for each param that is done, for tables and data frames.
+
+A row has the param's keys as they are, then the result's, then ours: `_id _status _attempt
+_seconds _host _reason`. A param or result that is no object stands under `param` or `result`.
+Where keys collide the param keeps its name: an equal value stands there once, another one under
+`result.KEY`. Our own names are always ours: a param's `_id` becomes `param._id`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from minionize.contracts.engine import Queue
+from minionize.events import Event, Kind
+from minionize.status.read import Faults, parse_line, read_lines
+from minionize.values import Entry, State
+
+OURS = ("_id", "_status", "_attempt", "_seconds", "_host", "_reason")
+OUTPUTS = ("_stdout", "_stderr")
+_BATCH = 2000
+_BITS = 1 << 28
+"""Ids that are numbers below this cost one bit each while they are looked over."""
+
+
+class Want(NamedTuple):
+    """What the rows should hold."""
+
+    dead: bool = False
+    """Dead letters too, after the rest."""
+    output: bool = False
+    """Captured output, as `_stdout` and `_stderr`."""
+    parse_output: bool = False
+    """Captured standard output is JSON (or its last line is): use it as the result."""
+
+
+class _Run(NamedTuple):
+    event: Event
+    host: str
+
+
+JUST_DONE = Want()
+
+
+def result_rows(
+    queue: Queue | None, folder: Path, want: Want = JUST_DONE, faults: Faults | None = None
+) -> Iterator[dict[str, Any]]:
+    """A row for each param that the report in `folder` knows as done, in the order in which
+    each minion did them.
+
+    The last ack of an id wins. Params come from the events, else from `queue`; a param that
+    neither has leaves a row without its keys. Memory is bounded by the repeated ids and the
+    dead letters, not by the params, as long as ids are numbers.
+    """
+    faults = Faults() if faults is None else faults
+    repeated = _repeated(folder)
+    last: dict[str, _Run] = {}
+    dead: dict[str, _Run] = {}
+    batch: list[_Run] = []
+    letters = (b'["a"', b'["d"') if want.dead else (b'["a"',)
+    for source, line in read_lines(folder, faults):
+        if not line.startswith(letters):
+            continue
+        event = parse_line(source, line, faults)
+        if event is None:
+            continue
+        run = _Run(event, source.host)
+        if event.kind is Kind.DEAD:
+            _keep_later(dead, run)
+        elif event.id in repeated:
+            _keep_later(last, run)
+        else:
+            batch.append(run)
+            if len(batch) >= _BATCH:
+                yield from _rows(queue, batch, want)
+                batch.clear()
+    batch.extend(last.values())
+    yield from _rows(queue, batch, want)
+    if want.dead:
+        yield from _dead_rows(queue, dead, last, want)
+
+
+def make_row(
+    param: str | None,
+    result: str | None,
+    ours: Mapping[str, Any],
+) -> dict[str, Any]:
+    """One row from the JSON texts of a param and of its result (None: there is none)."""
+    row: dict[str, Any] = {}
+    if param is not None:
+        for key, value in _columns(param, "param").items():
+            row[f"param.{key}" if key in ours else key] = value
+    if result is not None:
+        for key, value in _columns(result, "result").items():
+            if key in row and key not in ours and _same(row[key], value):
+                continue
+            while key in row or key in ours:
+                key = f"result.{key}"
+            row[key] = value
+    row.update(ours)
+    return row
+
+
+def _columns(text: str, name: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = text
+    return value if isinstance(value, dict) else {name: value}
+
+
+def _same(one: Any, other: Any) -> bool:
+    # True is equal to 1 in Python, and is another value in JSON.
+    return type(one) is type(other) and bool(one == other)
+
+
+def _rows(queue: Queue | None, runs: list[_Run], want: Want) -> Iterator[dict[str, Any]]:
+    unknown = [run.event.id for run in runs if run.event.param is None]
+    entries = queue.look_up(unknown) if queue is not None and unknown else {}
+    for event, host in runs:
+        param = event.param
+        if param is None and event.id in entries:
+            param = entries[event.id].text
+        ours = _ours(event.id, event, host, State.DONE, event.reason)
+        yield make_row(param, _result(event, want), _with_output(ours, event, want))
+
+
+def _dead_rows(
+    queue: Queue | None, dead: dict[str, _Run], done: Mapping[str, _Run], want: Want
+) -> Iterator[dict[str, Any]]:
+    entries = _dead_entries(queue)
+    if entries is not None:
+        for entry in entries:
+            event, host = dead.get(entry.id) or _Run(
+                Event(Kind.DEAD, 0.0, entry.id, attempt=entry.attempt), ""
+            )
+            reason = (entry.failure.reason if entry.failure else "") or event.reason
+            ours = _ours(entry.id, event, host, State.DEAD, reason)
+            yield make_row(entry.text, None, _with_output(ours, event, want))
+        return
+    for id_, (event, host) in dead.items():
+        after = done.get(id_)
+        if after is not None and after.event.at_s >= event.at_s:
+            continue
+        ours = _ours(id_, event, host, State.DEAD, event.reason)
+        yield make_row(event.param, None, _with_output(ours, event, want))
+
+
+def _dead_entries(queue: Queue | None) -> Iterator[Entry] | None:
+    """The queue's dead letters; it knows best, also of those that no minion lived to report.
+    None where it can't list them."""
+    if queue is None or not queue.traits.scans:
+        return None
+    return queue.scan(State.DEAD)
+
+
+def _result(event: Event, want: Want) -> str | None:
+    if event.result is None and want.parse_output:
+        return _json_output(event.stdout)
+    return event.result
+
+
+def _json_output(stdout: str | None) -> str | None:
+    """The output if it is JSON, else its last line if that is."""
+    if stdout is None or not stdout.strip():
+        return None
+    for text in (stdout, stdout.strip().rsplit("\n", 1)[-1]):
+        try:
+            json.loads(text)
+        except (ValueError, RecursionError):
+            continue
+        return text
+    return None
+
+
+def _ours(id_: str, event: Event, host: str, state: State, reason: str) -> dict[str, Any]:
+    values = (id_, state.value, event.attempt or None, event.seconds, host or None, reason or None)
+    return dict(zip(OURS, values, strict=True))
+
+
+def _with_output(ours: dict[str, Any], event: Event, want: Want) -> dict[str, Any]:
+    if want.output:
+        ours.update(zip(OUTPUTS, (event.stdout, event.stderr), strict=True))
+    return ours
+
+
+def _keep_later(runs: dict[str, _Run], run: _Run) -> None:
+    known = runs.get(run.event.id)
+    if known is None or known.event.at_s <= run.event.at_s:
+        runs[run.event.id] = run
+
+
+def _repeated(folder: Path) -> set[str]:
+    """The ids that were acked more than once, as happens where a minion died, or that were
+    dead once (to tell the later of the two)."""
+    bits = bytearray()
+    others: set[bytes] = set()
+    repeated: set[str] = set()
+    # What is wrong with the files is told when they are read for good.
+    for _, line in read_lines(folder, Faults()):
+        is_dead = line.startswith(b'["d"')
+        if not is_dead and not line.startswith(b'["a"'):
+            continue
+        pieces = line.split(b'"', 4)
+        if len(pieces) < 5:
+            continue
+        id_ = pieces[3]
+        if is_dead:
+            repeated.add(id_.decode("ascii", "replace"))
+            continue
+        if id_.isdigit() and len(id_) < 10 and (number := int(id_)) < _BITS and id_[0] != 48:
+            place, bit = number >> 3, 1 << (number & 7)
+            if place >= len(bits):
+                bits.extend(bytes(max(place + 1 - len(bits), 65536)))
+            if not bits[place] & bit:
+                bits[place] |= bit
+                continue
+        elif id_ not in others:
+            others.add(id_)
+            continue
+        repeated.add(id_.decode("ascii", "replace"))
+    return repeated
