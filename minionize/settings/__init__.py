@@ -5,7 +5,15 @@
 
 from __future__ import annotations
 
+import os
+
+from minionize.settings.machine import shell_between
 from minionize.settings.sources import Loaded, load
 from minionize.settings.value import Settings
 
-__all__ = ["Loaded", "Settings", "load"]
+__all__ = ["Loaded", "Settings", "debugging", "load", "shell_between"]
+
+
+def debugging() -> bool:
+    """Whether MINION_DEBUG asks for tracebacks. Needed before, and without, any settings."""
+    return os.environ.get("MINION_DEBUG", "") not in ("", "0")

@@ -1,0 +1,59 @@
+"""`--dry-run`: what the first five waiting params would run, with nothing leased."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+import click
+
+from minionize.cli.ending import one_line, say
+from minionize.errors import Reject
+from minionize.settings import Settings
+from minionize.values import Lease, State
+
+SHOWN = 5
+
+
+def dry_run(settings: Settings, cmd: Sequence[str]) -> int:
+    """Print the command lines, quoted for a shell; returns the exit status."""
+    leases = islice(_waiting(settings), SHOWN)
+    if settings.call:
+        for lease in leases:
+            click.echo(f"{settings.call}  {one_line(lease.text)}")
+        return 0
+    from minionize.callbacks.command import CommandCallback
+
+    callback = CommandCallback(settings, cmd)
+    callback.check_program()
+    for lease in leases:
+        try:
+            click.echo(callback.shown(lease))
+        except (Reject, LookupError) as error:
+            say(f"minionize: param {lease.id}: {one_line(str(error))}")
+    return 0
+
+
+def _waiting(settings: Settings) -> Iterator[Lease]:
+    if settings.from_file:
+        from minionize.filling.reading import read_params
+
+        texts = read_params(
+            settings.from_file,
+            format=settings.format,
+            typed=settings.typed,
+            sep=settings.sep,
+            header=settings.header,
+        )
+        for number, text in enumerate(texts, 1):
+            yield Lease(str(number), text)
+        return
+    from minionize.contracts.engine import EngineOptions
+    from minionize.engines.registry import open_queue
+
+    queue = open_queue(settings.queue, EngineOptions(create=False, env=settings.env))
+    try:
+        for entry in queue.scan(State.WAITING):
+            yield Lease(entry.id, entry.text, entry.attempt, entry.crashes)
+    finally:
+        queue.close()
