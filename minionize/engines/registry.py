@@ -34,6 +34,7 @@ BUILT_IN = {
 }
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.*)", re.DOTALL)
+_WINDOWS = re.compile(r"[A-Za-z]:[\\/]")
 
 
 def normalise(url: str) -> str:
@@ -85,7 +86,7 @@ def _split(url: str) -> tuple[str, str]:
         return scheme, _folder(address, url)
     if scheme == "execo":
         return scheme, os.path.expanduser(address)
-    if scheme not in BUILT_IN and (len(scheme) == 1 or _entry_point(scheme) is None):
+    if scheme not in BUILT_IN and (_WINDOWS.match(url) or _entry_point(scheme) is None):
         raise _unknown(scheme, url)
     return scheme, address
 
@@ -111,7 +112,7 @@ def _folder(address: str, url: str) -> str:
 def _unknown(scheme: str, url: str) -> UsageError:
     known = schemes()
     listing = ", ".join(f"{name}:" for name in known)
-    if len(scheme) == 1:
+    if _WINDOWS.match(url):
         return UsageError(
             f"queue {url!r} looks like a Windows path, and minions run on Linux: "
             f"use a folder, or one of {listing}"
@@ -120,9 +121,9 @@ def _unknown(scheme: str, url: str) -> UsageError:
 
     near = difflib.get_close_matches(scheme, known, 1)
     meant = f" (did you mean {near[0]}:?)" if near else ""
+    folder = "" if "//" in url else f", and a folder of that name is ./{url}"
     return UsageError(
-        f"queue {url!r}: no engine for {scheme!r}{meant}; there are {listing} "
-        f"and a folder of that name would be ./{url}"
+        f"queue {url!r}: no engine for {scheme!r}{meant}; there are {listing}{folder}"
     )
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from minionize.contracts.engine import EngineOptions, Traits
@@ -99,18 +98,18 @@ class MemoryQueue:
         store = self._store()
         if state not in (None, State.WAITING, State.DELAYED, State.DEAD):
             raise NotSupported(f"{self.url} can't drop {state.value} params")
-        places: dict[State, tuple[deque[Item] | list[tuple[float, int, Item]], ...]] = {
-            State.WAITING: (store.fresh, store.returned, store.suspects),
-            State.DELAYED: (store.delayed,),
-            State.DEAD: (store.dead,),
+        drops: dict[State, list[Callable[[], None]]] = {
+            State.WAITING: [store.fresh.clear, store.returned.clear, store.suspects.clear],
+            State.DELAYED: [store.delayed.clear],
+            State.DEAD: [store.dead.clear],
         }
         with store.lock:
             store.tick(self._clock.monotonic())
-            states = [state] if state else list(places)
+            states = [state] if state else list(drops)
             gone = [item.id for item in store.items.values() if item.state in states]
             for each in states:
-                for place in places[each]:
-                    place.clear()
+                for clear in drops[each]:
+                    clear()
             for id in gone:
                 del store.items[id]
             store.purged += len(gone)
