@@ -50,9 +50,10 @@ def result_rows(
     """A row for each param that the report in `folder` knows as done, in the order in which
     each minion did them.
 
-    The last ack of an id wins. Params come from the events, else from `queue`; a param that
-    neither has leaves a row without its keys. Memory is bounded by the repeated ids and the
-    dead letters, not by the params, as long as ids are numbers.
+    The last ack of an id wins, with `want.dead` the last ack or dead letter. Params come from
+    the events, else from `queue`; a param that neither has leaves a row without its keys.
+    Memory is bounded by the repeated ids and the dead letters, not by the params, as long as
+    ids are numbers.
     """
     faults = Faults() if faults is None else faults
     repeated = _repeated(folder)
@@ -76,7 +77,7 @@ def result_rows(
             if len(batch) >= _BATCH:
                 yield from _rows(queue, batch, want)
                 batch.clear()
-    batch.extend(last.values())
+    batch.extend(run for run in last.values() if not _after(dead.get(run.event.id), run))
     yield from _rows(queue, batch, want)
     if want.dead:
         yield from _dead_rows(queue, dead, last, want)
@@ -141,8 +142,7 @@ def _dead_rows(
             yield make_row(entry.text, None, _with_output(ours, event, want))
         return
     for id_, (event, host) in dead.items():
-        after = done.get(id_)
-        if after is not None and after.event.at_s >= event.at_s:
+        if id_ in done and not _after(_Run(event, host), done[id_]):
             continue
         ours = _ours(id_, event, host, State.DEAD, event.reason)
         yield make_row(event.param, None, _with_output(ours, event, want))
@@ -190,6 +190,10 @@ def _keep_later(runs: dict[str, _Run], run: _Run) -> None:
     known = runs.get(run.event.id)
     if known is None or known.event.at_s <= run.event.at_s:
         runs[run.event.id] = run
+
+
+def _after(run: _Run | None, other: _Run) -> bool:
+    return run is not None and run.event.at_s > other.event.at_s
 
 
 def _repeated(folder: Path) -> set[str]:
