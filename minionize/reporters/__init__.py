@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os.path
 from collections.abc import Callable
-from pathlib import Path
 
 from minionize.contracts.reporter import Reporter
 from minionize.errors import UsageError
@@ -13,20 +13,20 @@ NAMES = ("null", "json", "stdout")
 DEFAULT_FOLDER = "minion-report"
 
 
-def report_folder(report_dir: str | None, queue_folder: str | None) -> Path:
+def report_folder(report_dir: str | None, queue_folder: str | None) -> str:
     """Where the report of a queue is: where the settings say, else in the queue's own folder,
     else in `minion-report` in the current folder."""
     if report_dir:
-        return Path(report_dir).expanduser()
+        return os.path.expanduser(report_dir)
     if queue_folder:
-        return Path(queue_folder) / "report"
-    return Path(DEFAULT_FOLDER)
+        return os.path.join(queue_folder, "report")
+    return DEFAULT_FOLDER
 
 
 def open_reporter(
     name: str,
     *,
-    directory: Path | str,
+    directory: str,
     minion_id: str,
     host: str,
     pid: int,
@@ -51,7 +51,7 @@ def open_reporter(
         from minionize.reporters.record import Source
 
         source = Source(minion_id, host, pid, slots, command, clock.time())
-        return JsonReporter(Path(directory), source, clock=clock, warn=warn)
+        return JsonReporter(directory, source, clock=clock, warn=warn)
     if name == "stdout":
         from minionize.reporters.stdout import StdoutReporter
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from minionize.events import Event, Kind
 from minionize.reporters.parts import ROTATE_BYTES, Parts, roll_name
@@ -32,7 +31,7 @@ class JsonReporter:
 
     def __init__(
         self,
-        folder: Path,
+        folder: str,
         source: Source,
         *,
         clock: Clock,
@@ -54,7 +53,9 @@ class JsonReporter:
             source.command,
             source.began,
         )
-        self._roll_path = folder / roll_name(source.minion)
+        name = roll_name(source.minion)
+        self._roll_path = os.path.join(folder, name)
+        self._roll_draft = os.path.join(folder, f".{name}.tmp")
         self._buffer: list[str] = []
         self._buffered = 0
         self._buffered_events = 0
@@ -209,21 +210,22 @@ class JsonReporter:
         roll.at_s = self._clock.time()
         counts = roll.roll
         roll.timeline.add(roll.at_s - roll.began, counts.done, counts.failed + counts.dead)
-        draft = self._roll_path.with_name(f".{self._roll_path.name}.tmp")
         try:
             if self._parts.gone():
                 self._parts.forget()
                 counts.unwritten += self._unchecked_events
                 self._unchecked_events = 0
-                raise FileNotFoundError(2, "the report was removed", str(self._folder))
+                raise FileNotFoundError(2, "the report was removed", self._folder)
             self._unchecked_events = 0
-            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+            descriptor = os.open(
+                self._roll_draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666
+            )
             try:
                 with open(descriptor, "wb", closefd=False) as file:
                     file.write(roll.to_line().encode())
             finally:
                 os.close(descriptor)
-            os.rename(draft, self._roll_path)
+            os.rename(self._roll_draft, self._roll_path)
         except OSError as error:
             self._complain(error)
 

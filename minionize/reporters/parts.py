@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ class Parts:
     """The parts that one minion appends to. Methods raise OSError; a failed `append` leaves
     nothing of itself behind where that is possible."""
 
-    def __init__(self, folder: Path, minion: str, header: bytes, *, rotate_bytes: int) -> None:
+    def __init__(self, folder: str, minion: str, header: bytes, *, rotate_bytes: int) -> None:
         self._folder = folder
         self._minion = minion
         self._header = header
@@ -92,8 +91,8 @@ class Parts:
         """Close the current part; `append` would begin a new one."""
         self._end()
 
-    def _path(self, number: int) -> Path:
-        return self._folder / part_name(self._minion, number)
+    def _path(self, number: int) -> str:
+        return os.path.join(self._folder, part_name(self._minion, number))
 
     def _begin(self) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
@@ -106,7 +105,7 @@ class Parts:
                 # removed on purpose must not come back as a folder with a report in it.
                 os.mkdir(self._folder)
             else:
-                self._folder.mkdir(parents=True, exist_ok=True)
+                os.makedirs(self._folder, exist_ok=True)
             descriptor = os.open(self._path(number), flags, 0o666)
         self._number = number
         self._descriptor = descriptor
@@ -149,11 +148,12 @@ class _Packer:
     So after a crash at any moment the plain part, the packed one, or both are there whole.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str) -> None:
         import zlib
 
         self._path = path
-        self._draft = path.with_name(f".{path.name}.gz.tmp")
+        folder, name = os.path.split(path)
+        self._draft = os.path.join(folder, f".{name}.gz.tmp")
         self._source: BufferedReader | None = None
         self._descriptor = -1
         # 31: a gzip header and trailer, as gunzip and zcat expect them.

@@ -13,7 +13,6 @@ import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
 from minionize.errors import ForeignVersion
@@ -21,8 +20,13 @@ from minionize.events import Event
 from minionize.reporters.record import Source, parse_event, parse_header
 from minionize.reporters.rollup import MinionRoll, parse_roll
 
+Folder = str | os.PathLike[str]
+"""Of a report."""
+
 LINE_LIMIT = 16 * 1024 * 1024
 """No line that a minion writes is as long; what is longer is noise, and never held whole."""
+
+ROLL_LIMIT = 1024 * 1024
 
 _PART = re.compile(r"(?P<minion>[A-Za-z0-9._-]+)\.(?P<number>\d{4,})\.jsonl(?P<packed>\.gz)?")
 _ROLL = re.compile(r"[A-Za-z0-9._-]+\.roll")
@@ -52,11 +56,11 @@ class Part(NamedTuple):
 
     minion: str
     number: int
-    path: Path
+    path: str
     packed: bool
 
 
-def parts(folder: Path) -> list[Part]:
+def parts(folder: Folder) -> list[Part]:
     """The files of events in `folder`, by minion, oldest first; empty where there is none."""
     found: dict[tuple[str, int], Part] = {}
     for name in _names(folder):
@@ -64,7 +68,10 @@ def parts(folder: Path) -> list[Part]:
         if match is None:
             continue
         part = Part(
-            match["minion"], int(match["number"]), folder / name, match["packed"] is not None
+            match["minion"],
+            int(match["number"]),
+            os.path.join(folder, name),
+            match["packed"] is not None,
         )
         key = (part.minion, part.number)
         # Both are there after a crash between packing and removing: the plain one is whole.
@@ -73,7 +80,7 @@ def parts(folder: Path) -> list[Part]:
     return [found[key] for key in sorted(found)]
 
 
-def read_events(folder: Path, faults: Faults) -> Iterator[tuple[Source, Event]]:
+def read_events(folder: Folder, faults: Faults) -> Iterator[tuple[Source, Event]]:
     """All events of a report with who wrote them, in the order each minion wrote them.
 
     One line is held at a time.
@@ -93,7 +100,7 @@ def parse_line(source: Source, line: bytes, faults: Faults) -> Event | None:
         return None
 
 
-def read_lines(folder: Path, faults: Faults) -> Iterator[tuple[Source, bytes]]:
+def read_lines(folder: Folder, faults: Faults) -> Iterator[tuple[Source, bytes]]:
     """The lines that look like events, unparsed, with who wrote them."""
     for part in parts(folder):
         yield from _lines_of(part, faults)
@@ -106,23 +113,23 @@ def _lines_of(part: Part, faults: Faults) -> Iterator[tuple[Source, bytes]]:
             for line in _whole_lines(file, faults):
                 if line.startswith(b"["):
                     if source is None:
-                        faults.files[part.path.name] = "has no header: not read"
+                        faults.files[os.path.basename(part.path)] = "has no header: not read"
                         return
                     yield source, line
                 elif line.startswith(b"{"):
                     try:
                         source = parse_header(json.loads(line))
                     except ForeignVersion as error:
-                        faults.files[part.path.name] = str(error)
+                        faults.files[os.path.basename(part.path)] = str(error)
                         return
                     except (ValueError, TypeError, KeyError, RecursionError):
                         faults.broken += 1
                 elif line.strip():
                     faults.broken += 1
     except FileNotFoundError:
-        faults.files[part.path.name] = "vanished while it was read"
+        faults.files[os.path.basename(part.path)] = "vanished while it was read"
     except (OSError, EOFError, zlib.error) as error:
-        faults.files[part.path.name] = f"can't be read to its end: {error}"
+        faults.files[os.path.basename(part.path)] = f"can't be read to its end: {error}"
 
 
 def _open(part: Part) -> BinaryIO:
@@ -147,14 +154,15 @@ def _whole_lines(file: BinaryIO, faults: Faults) -> Iterator[bytes]:
                 continue
 
 
-def read_rolls(folder: Path, faults: Faults) -> list[MinionRoll]:
+def read_rolls(folder: Folder, faults: Faults) -> list[MinionRoll]:
     """The roll-up of each minion, by the time it began. Reads nothing else."""
     rolls = []
     for name in _names(folder):
         if not _ROLL.fullmatch(name):
             continue
         try:
-            rolls.append(parse_roll((folder / name).read_bytes()))
+            with open(os.path.join(folder, name), "rb") as file:
+                rolls.append(parse_roll(file.read(ROLL_LIMIT)))
         except FileNotFoundError:
             faults.files[name] = "vanished while it was read"
         except (OSError, ValueError, ForeignVersion, RecursionError) as error:
@@ -163,7 +171,7 @@ def read_rolls(folder: Path, faults: Faults) -> list[MinionRoll]:
     return rolls
 
 
-def _names(folder: Path) -> list[str]:
+def _names(folder: Folder) -> list[str]:
     try:
         return os.listdir(folder)
     except (FileNotFoundError, NotADirectoryError):

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from minionize.contracts.engine import Queue
 from minionize.events import Event, Kind
-from minionize.status.read import Faults, parse_line, read_lines
+from minionize.status.read import Faults, Folder, parse_line, read_lines
 from minionize.values import Entry, State
 
 OURS = ("_id", "_status", "_attempt", "_seconds", "_host", "_reason")
@@ -45,7 +44,7 @@ JUST_DONE = Want()
 
 
 def result_rows(
-    queue: Queue | None, folder: Path, want: Want = JUST_DONE, faults: Faults | None = None
+    queue: Queue | None, folder: Folder, want: Want = JUST_DONE, faults: Faults | None = None
 ) -> Iterator[dict[str, Any]]:
     """A row for each param that the report in `folder` knows as done, in the order in which
     each minion did them.
@@ -196,7 +195,7 @@ def _after(run: _Run | None, other: _Run) -> bool:
     return run is not None and run.event.at_s > other.event.at_s
 
 
-def _repeated(folder: Path) -> set[str]:
+def _repeated(folder: Folder) -> set[str]:
     """The ids that were acked more than once, as happens where a minion died, or that were
     dead once (to tell the later of the two)."""
     bits = bytearray()

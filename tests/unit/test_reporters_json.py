@@ -51,7 +51,7 @@ class Room:
         self.clock = HandClock()
         self.warnings: list[str] = []
         self.reporter = JsonReporter(
-            folder,
+            str(folder),
             Source(MINION, "node7", 77, 4, "a.out {}", BEGAN),
             clock=self.clock,
             warn=self.warnings.append,
@@ -306,9 +306,9 @@ def test_quick_and_careful_ways_count_alike(tmp_path: Path) -> None:
 
 
 def test_where_the_report_is(tmp_path: Path) -> None:
-    assert report_folder(None, None) == Path("minion-report")
-    assert report_folder(None, str(tmp_path)) == tmp_path / "report"
-    assert report_folder("elsewhere", str(tmp_path)) == Path("elsewhere")
+    assert report_folder(None, None) == "minion-report"
+    assert report_folder(None, str(tmp_path)) == str(tmp_path / "report")
+    assert report_folder("elsewhere", str(tmp_path)) == "elsewhere"
 
 
 def test_reporters_by_name(tmp_path: Path) -> None:
@@ -319,7 +319,7 @@ def test_reporters_by_name(tmp_path: Path) -> None:
     def opened(name: str) -> None:
         reporter = open_reporter(
             name,
-            directory=tmp_path / "report",
+            directory=str(tmp_path / "report"),
             minion_id=MINION,
             host="node7",
             pid=7,

@@ -42,7 +42,7 @@ class HandClock:
 def written(tmp_path: Path, *events: Event) -> list[str]:
     """The lines that the reporter writes for these events, without the header."""
     reporter = JsonReporter(
-        tmp_path / "report",
+        str(tmp_path / "report"),
         Source("minion-1-abc", "host", 1, 2, "true", BEGAN),
         clock=HandClock(),
         warn=pytest.fail,

@@ -29,7 +29,7 @@ def write_report(
     folder: Path, minion: str, events: list[Event], rotate_bytes: int = 1 << 23, close: bool = True
 ) -> JsonReporter:
     reporter = JsonReporter(
-        folder,
+        str(folder),
         Source(minion, f"host-of-{minion}", 7, 2, "true", BEGAN),
         clock=SystemClock(),
         warn=pytest.fail,

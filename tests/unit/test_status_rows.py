@@ -77,7 +77,7 @@ class Reports:
 
     def say(self, host: str, *events: Event) -> None:
         reporter = JsonReporter(
-            self.folder,
+            str(self.folder),
             Source(f"{host}-1-a", host, 1, 1, "true", BEGAN),
             clock=SystemClock(),
             warn=pytest.fail,
