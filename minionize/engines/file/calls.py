@@ -1,0 +1,222 @@
+"""Every system call of the file engine, and nothing else.
+
+One small class, so that tests can put a simulated, counting or crashing one in its place, and
+so that what a param costs can be counted. Everything raises OSError as the system does.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from minionize.values import Clock, SystemClock
+
+T = TypeVar("T")
+
+_FLOCK = "hhqqi0q"
+"""struct flock of 64-bit Linux: type, whence, start, length, pid."""
+
+
+class Calls:
+    """The system calls, counted. Subclasses override `_call` to look at or stop each."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self.clock: Clock = clock or SystemClock()
+        self.counts: dict[str, int] = {}
+        self.bytes_read = 0
+        self.bytes_written = 0
+
+    @property
+    def total(self) -> int:
+        """How many system calls were made (clocks, which cost none, are not among them)."""
+        return sum(self.counts.values())
+
+    @property
+    def lock_trips(self) -> int:
+        """How often the queue's lock was asked for."""
+        return self.counts.get("lock", 0)
+
+    def _call(self, name: str, act: Callable[..., T], *given: Any) -> T:
+        self.counts[name] = self.counts.get(name, 0) + 1
+        return act(*given)
+
+    # ---- files
+    def open(self, path: str, *, write: bool = False, create: bool = False) -> int:
+        """A descriptor that no program inherits; `create` makes or empties nothing that is there."""
+        flags = os.O_CLOEXEC | (os.O_RDWR if write else os.O_RDONLY) | (os.O_CREAT if create else 0)
+        return self._call("open", os.open, path, flags, 0o666)
+
+    def open_new(self, path: str) -> int:
+        """A new, empty file; one that is there is emptied."""
+        flags = os.O_CLOEXEC | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+        return self._call("open_new", os.open, path, flags, 0o666)
+
+    def open_append(self, path: str) -> int:
+        """For lines that are added at the end."""
+        flags = os.O_CLOEXEC | os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        return self._call("open_append", os.open, path, flags, 0o666)
+
+    def close(self, fd: int) -> None:
+        """Let go of a descriptor."""
+        self._call("close", os.close, fd)
+
+    def pread(self, fd: int, size: int, offset: int) -> bytes:
+        """At most `size` bytes; fewer only at the end of the file."""
+        found = self._call("pread", os.pread, fd, size, offset)
+        self.bytes_read += len(found)
+        while found and len(found) < size:
+            done = len(found)
+            more = self._call("pread", os.pread, fd, size - done, offset + done)
+            if not more:
+                break
+            self.bytes_read += len(more)
+            found += more
+        return found
+
+    def pwrite(self, fd: int, content: bytes, offset: int) -> None:
+        """All of `content`, at `offset`."""
+        written = self._call("pwrite", os.pwrite, fd, content, offset)
+        self.bytes_written += written
+        while written < len(content):
+            rest, at = content[written:], offset + written
+            step = self._call("pwrite", os.pwrite, fd, rest, at)
+            self.bytes_written += step
+            written += step
+
+    def append(self, fd: int, content: bytes) -> None:
+        """All of `content` at the end of a file opened by `open_append`."""
+        while content:
+            written = self._call("append", os.write, fd, content)
+            self.bytes_written += written
+            content = content[written:]
+
+    def sync(self, fd: int) -> None:
+        """What was written is on the disk, or on the server, when this returns."""
+        self._call("fdatasync", os.fdatasync, fd)
+
+    def forget(self, fd: int) -> None:
+        """Drop what this host has cached of the file, so that the next read asks the server."""
+        self._call("fadvise", os.posix_fadvise, fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def size(self, fd: int) -> int:
+        """The length of an open file in bytes."""
+        return self._call("fstat", os.fstat, fd).st_size
+
+    def same_file(self, path: str, other: str) -> bool:
+        """Whether two names are one file."""
+        return self._call("stat", os.path.samefile, path, other)
+
+    def device(self, path: str) -> str:
+        """`major:minor` of the device that holds `path`."""
+        found = self._call("stat", os.stat, path).st_dev
+        return f"{os.major(found)}:{os.minor(found)}"
+
+    def changed_at(self, path: str) -> float:
+        """When the file was written last, by the clock of whoever wrote it."""
+        return self._call("stat", os.stat, path).st_mtime
+
+    # ---- names
+    def exists(self, path: str) -> bool:
+        """Whether the name is there."""
+        return self._call("access", os.access, path, os.F_OK)
+
+    def mkdir(self, path: str) -> None:
+        """A folder, with the rights that umask and a setgid parent give; there already is well."""
+        try:
+            self._call("mkdir", os.mkdir, path)
+        except FileExistsError:
+            return
+
+    def rmdir(self, path: str) -> None:
+        """Remove an empty folder."""
+        self._call("rmdir", os.rmdir, path)
+
+    def link(self, source: str, target: str) -> None:
+        """A second name; FileExistsError when the target is taken."""
+        self._call("link", os.link, source, target)
+
+    def rename(self, source: str, target: str) -> None:
+        """Rename, over what is there."""
+        self._call("rename", os.rename, source, target)
+
+    def unlink(self, path: str) -> None:
+        """Remove a name."""
+        self._call("unlink", os.unlink, path)
+
+    def names(self, path: str) -> list[str]:
+        """The names in a folder."""
+        return self._call("listdir", os.listdir, path)
+
+    def sync_folder(self, path: str) -> None:
+        """The folder's names are on the disk when this returns."""
+        fd = self._call("open", os.open, path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self._call("fsync_folder", os.fsync, fd)
+        finally:
+            self.close(fd)
+
+    def remove_tree(self, path: str) -> None:
+        """Remove a folder and all in it, as far as it can be."""
+        import shutil  # only where somebody keeps checkpoints
+
+        self._call("remove_tree", shutil.rmtree, path, True)
+
+    def read_whole(self, path: str) -> bytes:
+        """A small file, from the server rather than from this host's cache."""
+        fd = self.open(path)
+        try:
+            self.forget(fd)
+            parts = []
+            at = 0
+            while True:
+                part = self.pread(fd, 1 << 16, at)
+                if not part:
+                    return b"".join(parts)
+                parts.append(part)
+                at += len(part)
+        finally:
+            self.close(fd)
+
+    # ---- locks: of the open file description, so that no other close in this process drops them
+    def lock(self, fd: int) -> bool:
+        """Take the write lock without waiting; False when somebody else has it."""
+        try:
+            self._call("lock", self._set_lock, fd, fcntl.F_WRLCK)
+        except (BlockingIOError, PermissionError):
+            return False  # EAGAIN or EACCES: taken
+        return True
+
+    def unlock(self, fd: int) -> None:
+        """Release the lock; network file systems write back first."""
+        self._call("unlock", self._set_lock, fd, fcntl.F_UNLCK)
+
+    def is_locked(self, fd: int) -> bool:
+        """Whether somebody holds the lock, without taking it."""
+        asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0)
+        found = self._call("getlock", fcntl.fcntl, fd, fcntl.F_OFD_GETLK, asked)
+        return bool(struct.unpack(_FLOCK, found)[0] != fcntl.F_UNLCK)
+
+    @staticmethod
+    def _set_lock(fd: int, kind: int) -> None:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, kind, os.SEEK_SET, 0, 1, 0))
+
+    # ---- time
+    def monotonic(self) -> float:
+        """Seconds since some moment."""
+        return self.clock.monotonic()
+
+    def time(self) -> float:
+        """Unix time."""
+        return self.clock.time()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        self.clock.sleep(seconds)
+
+    def jitter(self) -> float:
+        """A number from 0 to 1, different in each process, without the cost of `random`."""
+        return ((time.monotonic_ns() // 97 + os.getpid() * 7919) * 2654435761 % 65536) / 65535

@@ -1,0 +1,227 @@
+"""The head of a queue as a value, and its two copies as bytes. Nothing here touches a file.
+
+    copy A | copy B | slot 0 | slot 1 | ...
+
+A copy is one line with format, sequence, length and checksum, one line of state, and one line
+for each slot that changed since the slots were last written in place (the redo list): so state
+and slots change in one write, and a torn write leaves the other copy as it was.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+
+from minionize.errors import ForeignVersion
+
+VERSION = 1
+COPY_BYTES = 16384
+SLOT_BYTES = 4096
+SLOTS_AT = 2 * COPY_BYTES
+GROW_BY = 32
+"""Slots are written with zeros beforehand, this many at a time: a full disk can't stop a settle."""
+
+_MAGIC = b"minionize head "
+_LINE = b"%s%d %016d %06d %08x\n"
+_LINE_BYTES = len(_LINE % (_MAGIC, VERSION, 0, 0, 0))
+_MAX_BODY = COPY_BYTES - _LINE_BYTES
+
+FIRST, OFFSET, LAST, COUNT, LOW = range(5)
+"""Of a folder of batches: the first batch with entries that nobody took, how many of it are
+taken, the last batch announced, entries that nobody took, the lowest file not yet removed."""
+
+Folder = list[int]
+
+
+def new_folder() -> Folder:
+    """A folder of batches that has none yet."""
+    return [1, 0, 0, 0, 1]
+
+
+class Head:
+    """State and changed slots. A param is in exactly one place that this names."""
+
+    __slots__ = (
+        "back",
+        "changed",
+        "cursor",
+        "dead",
+        "feeders",
+        "hint",
+        "homes",
+        "minions",
+        "paused",
+        "placed",
+        "purged",
+        "purges",
+        "put",
+        "redo",
+        "segments",
+        "sequence",
+        "settled",
+        "size",
+        "stops",
+        "sweeper",
+    )
+
+    def __init__(self) -> None:
+        self.sequence = 0
+        self.put = 0
+        """Params announced; ids are 1 to put."""
+        self.cursor = 1
+        """The first id that nobody ever took."""
+        self.hint = 1
+        """A segment at or before the one with `cursor`."""
+        self.segments = 0
+        """The last segment announced."""
+        self.settled = 0
+        """Done, dead or purged."""
+        self.purged = 0
+        self.purges = 0
+        """The last batch of purged ids."""
+        self.homes = 0
+        """The last batch that some minion made of what it holds."""
+        self.paused = 0
+        self.stops = 0
+        self.minions = 0
+        self.feeders = 0
+        self.size = 0
+        """Slots that have room."""
+        self.placed = 0
+        """Slots from here on were never written in place."""
+        self.sweeper = (-1, 0)
+        """Slot and generation of whoever watches over the others."""
+        self.dead = new_folder()
+        self.back: dict[int, Folder] = {}
+        """Given back, by the seconds of their delay."""
+        self.redo: dict[int, str] = {}
+        """Slots as committed, newer than those in place."""
+        self.changed: dict[int, str] = {}
+        """Slots that the next write changes."""
+
+    @property
+    def fresh(self) -> int:
+        """Params that nobody ever took."""
+        return self.put + 1 - self.cursor
+
+    @property
+    def returned(self) -> int:
+        """Params given back that nobody took since."""
+        return sum(folder[COUNT] for folder in self.back.values())
+
+    @property
+    def running(self) -> int:
+        """Params in claims: all that is nowhere else."""
+        return self.put - self.settled - self.fresh - self.returned
+
+    def encode_state(self) -> str:
+        """One line of JSON."""
+        state = {
+            "put": self.put,
+            "cursor": [self.cursor, self.hint],
+            "segments": self.segments,
+            "settled": self.settled,
+            "purged": [self.purged, self.purges],
+            "homes": self.homes,
+            "paused": self.paused,
+            "stops": self.stops,
+            "alive": [self.minions, self.feeders],
+            "slots": [self.size, self.placed],
+            "sweeper": list(self.sweeper),
+            "dead": self.dead,
+            "back": {str(delay): folder for delay, folder in self.back.items()},
+        }
+        return json.dumps(state, separators=(",", ":"))
+
+    def decode_state(self, line: str) -> None:
+        """Take the state from its line. KeyError, TypeError, ValueError if it is none."""
+        state = json.loads(line)
+        self.put = state["put"]
+        self.cursor, self.hint = state["cursor"]
+        self.segments = state["segments"]
+        self.settled = state["settled"]
+        self.purged, self.purges = state["purged"]
+        self.homes = state["homes"]
+        self.paused = state["paused"]
+        self.stops = state["stops"]
+        self.minions, self.feeders = state["alive"]
+        self.size, self.placed = state["slots"]
+        slot, generation = state["sweeper"]
+        self.sweeper = (slot, generation)
+        self.dead = state["dead"]
+        self.back = {int(delay): folder for delay, folder in state["back"].items()}
+
+
+def encode_copy(head: Head, *, with_redo: bool) -> bytes | None:
+    """The next copy: state and the slots that changed (with those of the redo list, or only the
+    new ones, when the others were written in place). None if it is too large for its place."""
+    slots = {**head.redo, **head.changed} if with_redo else head.changed
+    lines = [head.encode_state()]
+    lines += [f"{index} {record}" for index, record in slots.items()]
+    body = ("\n".join(lines) + "\n").encode("ascii")
+    if len(body) > _MAX_BODY:
+        return None
+    check = zlib.crc32(b"%d " % head.sequence + body)
+    return _LINE % (_MAGIC, VERSION, head.sequence, len(body), check) + body
+
+
+def decode_copy(content: bytes) -> Head | None:
+    """A copy as it was written; None if it is torn, empty or noise.
+
+    ForeignVersion if another version of minionize wrote it.
+    """
+    if not content.startswith(_MAGIC):
+        return None
+    try:
+        version, sequence, length, check = content[len(_MAGIC) : 128].split(b"\n", 1)[0].split()
+        if not version.isdigit():
+            return None
+        if int(version) != VERSION:
+            raise ForeignVersion(
+                f"it has format {int(version)}, this minionize reads format {VERSION}: "
+                "use the version of minionize that made it"
+            )
+        body = content[_LINE_BYTES : _LINE_BYTES + int(length)]
+        if len(body) != int(length):
+            return None
+        if zlib.crc32(b"%d " % int(sequence) + body) != int(check, 16):
+            return None
+        lines = body.decode("ascii").split("\n")
+        head = Head()
+        head.sequence = int(sequence)
+        head.decode_state(lines[0])
+        for line in lines[1:-1]:
+            index, record = line.split(" ", 1)
+            head.redo[int(index)] = record
+    except (ValueError, KeyError, TypeError):
+        return None
+    return head
+
+
+def choose(content: bytes) -> tuple[Head | None, int]:
+    """The newer whole copy of the two, and which of them (0 or 1) the next write may overwrite."""
+    first = decode_copy(content[:COPY_BYTES])
+    second = decode_copy(content[COPY_BYTES : 2 * COPY_BYTES])
+    if first is None or (second is not None and second.sequence > first.sequence):
+        return second, 0
+    return first, 1
+
+
+def encode_in_place(record: str) -> bytes:
+    """A slot as it stands in its place."""
+    content = record.encode("ascii")
+    return b"%08x %04d " % (zlib.crc32(content), len(content)) + content
+
+
+def decode_in_place(content: bytes) -> str | None:
+    """The slot in these bytes; "" for one that was never used, None if it is broken."""
+    if not content.strip(b"\0"):
+        return ""
+    try:
+        check, length, rest = content[:SLOT_BYTES].split(b" ", 2)
+        record = rest[: int(length)]
+        if zlib.crc32(record) != int(check, 16):
+            return None
+        return record.decode("ascii")
+    except ValueError:
+        return None

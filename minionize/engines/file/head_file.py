@@ -1,0 +1,272 @@
+"""The head as a file: locked, read through the descriptor that holds the lock, written whole."""
+
+from __future__ import annotations
+
+import errno
+from types import TracebackType
+
+from minionize.engines.file import head as layout
+from minionize.engines.file.calls import Calls
+from minionize.engines.file.head import Head
+from minionize.errors import (
+    EngineUnavailable,
+    ForeignVersion,
+    NoSuchQueue,
+    QueueDamaged,
+    UsageError,
+)
+
+MAX_HELD_S = 10.0
+"""Whoever held the lock for longer writes nothing: a server may have given it to another."""
+
+
+def unavailable(error: OSError, doing: str, path: str) -> EngineUnavailable | UsageError:
+    """What an OSError means to a person."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return EngineUnavailable(
+            f"{doing} {path}: the disk is full (or a quota is): free some space"
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return UsageError(
+            f"{doing} {path}: {error.strerror}: you need the right to write there "
+            "(for a group: a setgid folder and umask 002)"
+        )
+    return EngineUnavailable(f"{doing} {path}: {error.strerror or error}: is its disk reachable?")
+
+
+class HeadFile:
+    """`with head_file as head:` is one locked visit; `write` inside it commits what changed."""
+
+    def __init__(self, calls: Calls, path: str, *, shared: bool, patience_s: float = 10.0) -> None:
+        self._calls = calls
+        self.path = path
+        self.patience_s = patience_s
+        """How long a visit waits for the lock before it is EngineUnavailable."""
+        self._shared = shared
+        """Another host may write it: what this one has cached can be old."""
+        self._fd = -1
+        self._head: Head | None = None
+        self._target = 0
+        self._locked_at = 0.0
+        self.wrote = False
+        """Whether the last visit committed anything."""
+
+    def __enter__(self) -> Head:
+        self._lock()
+        try:
+            self._head = self._read()
+        except BaseException:
+            self._unlock()
+            raise
+        self.wrote = False
+        return self._head
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._head = None
+        self._unlock()
+
+    # ---- the lock
+    def _open(self) -> int:
+        if self._fd < 0:
+            try:
+                self._fd = self._calls.open(self.path, write=True)
+            except FileNotFoundError as error:
+                raise NoSuchQueue(
+                    f"no queue here: {self.path} is missing: feed it first"
+                ) from error
+            except OSError as error:
+                raise unavailable(error, "cannot open", self.path) from error
+        return self._fd
+
+    def _lock(self) -> None:
+        calls = self._calls
+        fd = self._open()
+        begin = calls.monotonic()
+        pause_s = 0.001
+        try:
+            while not calls.lock(fd):
+                if calls.monotonic() - begin >= self.patience_s:
+                    raise EngineUnavailable(
+                        f"cannot lock {self.path}: somebody has held it for "
+                        f"{self.patience_s:g} s: look for a stopped or cut-off minion"
+                    )
+                calls.sleep(pause_s * (0.5 + calls.jitter()))
+                pause_s = min(2 * pause_s, 0.05)
+        except OSError as error:
+            self.close()
+            raise unavailable(error, "cannot lock", self.path) from error
+        self._locked_at = calls.monotonic()
+
+    def _unlock(self) -> None:
+        if self._fd < 0:
+            return
+        try:
+            self._calls.unlock(self._fd)
+        except OSError as error:
+            # Closing releases it too. The visit's own outcome stands: it was synced.
+            self.close()
+            if error.errno not in (errno.EIO, errno.EBADF, errno.ESTALE, errno.ENOLCK):
+                raise unavailable(error, "cannot unlock", self.path) from error
+
+    # ---- reading
+    def _read(self) -> Head:
+        try:
+            if self._shared:
+                # FUSE clients serve what they cached, lock or no lock.
+                self._calls.forget(self._fd)
+            content = self._calls.pread(self._fd, layout.SLOTS_AT, 0)
+        except OSError as error:
+            self.close()
+            raise unavailable(error, "cannot read", self.path) from error
+        try:
+            head, self._target = layout.choose(content)
+        except ForeignVersion as error:
+            raise ForeignVersion(f"{self.path}: {error}") from error
+        if head is None:
+            raise QueueDamaged(
+                f"{self.path} is damaged: neither of its two copies is whole: "
+                "restore it from a backup, or feed a new queue"
+            )
+        return head
+
+    def slot(self, index: int) -> str:
+        """A slot's record, inside a visit."""
+        head = self._visited()
+        record = head.changed.get(index)
+        if record is None:
+            record = head.redo.get(index)
+        if record is None:
+            record = self._in_place(index, 1)[0] if index < head.placed else ""
+        return record
+
+    def slots(self) -> list[str]:
+        """All slots' records, inside a visit."""
+        head = self._visited()
+        records = self._in_place(0, head.placed) if head.placed else []
+        records += [""] * (head.size - head.placed)
+        for index, record in head.redo.items():
+            records[index] = record
+        for index, record in head.changed.items():
+            records[index] = record
+        return records
+
+    def _visited(self) -> Head:
+        if self._head is None:
+            raise RuntimeError("the head is only known inside a locked visit")
+        return self._head
+
+    def _in_place(self, index: int, count: int) -> list[str]:
+        size = layout.SLOT_BYTES
+        try:
+            content = self._calls.pread(self._fd, count * size, layout.SLOTS_AT + index * size)
+        except OSError as error:
+            self.close()
+            raise unavailable(error, "cannot read", self.path) from error
+        redo = self._visited().redo
+        records = []
+        for number in range(count):
+            record = layout.decode_in_place(content[number * size : (number + 1) * size])
+            if record is None:
+                if index + number not in redo:
+                    raise QueueDamaged(
+                        f"{self.path} is damaged: slot {index + number} can't be read: "
+                        "restore it from a backup, or feed a new queue"
+                    )
+                record = ""  # torn while the redo list was written in place: the list has it
+            records.append(record)
+        return records
+
+    # ---- writing
+    def write(self) -> None:
+        """Commit the head and its changed slots in one write, inside a visit.
+
+        Raises EngineUnavailable with the outcome unknown: act on nothing until the next visit.
+        """
+        head = self._visited()
+        if self._calls.monotonic() - self._locked_at > MAX_HELD_S:
+            raise EngineUnavailable(
+                f"held {self.path} for more than {MAX_HELD_S:g} s: nothing was written"
+            )
+        head.sequence += 1
+        content = layout.encode_copy(head, with_redo=True)
+        try:
+            if content is None:
+                self._write_redo_in_place(head)
+                head.placed = max([head.placed, *(index + 1 for index in head.redo)])
+                content = layout.encode_copy(head, with_redo=False)
+                if content is None:
+                    raise QueueDamaged(f"{self.path}: its state is too large")
+                head.redo = {}
+            self._calls.pwrite(self._fd, content, self._target * layout.COPY_BYTES)
+            self._calls.sync(self._fd)
+        except OSError as error:
+            self.close()
+            raise unavailable(error, "cannot write", self.path) from error
+        self._target = 1 - self._target
+        head.redo.update(head.changed)
+        head.changed = {}
+        self.wrote = True
+
+    def _write_redo_in_place(self, head: Head) -> None:
+        # Only what is committed: a reader of the old copy must find nothing newer in place.
+        for index, record in sorted(head.redo.items()):
+            self._calls.pwrite(
+                self._fd,
+                layout.encode_in_place(record),
+                layout.SLOTS_AT + index * layout.SLOT_BYTES,
+            )
+        self._calls.sync(self._fd)
+
+    def grow(self, head: Head) -> int:
+        """Make room for more slots, inside a visit; the first new index. Counts from the next
+        `write`."""
+        first = head.size
+        size = layout.GROW_BY * layout.SLOT_BYTES
+        try:
+            self._calls.pwrite(self._fd, b"\0" * size, layout.SLOTS_AT + first * layout.SLOT_BYTES)
+            self._calls.sync(self._fd)
+        except OSError as error:
+            raise unavailable(error, "cannot enlarge", self.path) from error
+        head.size = first + layout.GROW_BY
+        return first
+
+    def close(self) -> None:
+        """Let go of the file; the next visit opens it again."""
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            try:
+                self._calls.close(fd)
+            except OSError as error:
+                if error.errno not in (errno.EIO, errno.EBADF, errno.ESTALE):
+                    raise unavailable(error, "cannot close", self.path) from error
+
+
+def write_new(calls: Calls, path: str, draft: str) -> bool:
+    """Make the head of an empty queue; False if somebody else made it meanwhile."""
+    head = Head()
+    head.sequence = 1
+    head.size = layout.GROW_BY
+    content = layout.encode_copy(head, with_redo=True)
+    assert content is not None
+    whole = content.ljust(layout.SLOTS_AT + head.size * layout.SLOT_BYTES, b"\0")
+    try:
+        fd = calls.open_new(draft)
+        try:
+            calls.pwrite(fd, whole, 0)
+            calls.sync(fd)
+        finally:
+            calls.close(fd)
+        try:
+            calls.link(draft, path)
+            made = True
+        except FileExistsError:
+            made = False
+        calls.unlink(draft)
+    except OSError as error:
+        raise unavailable(error, "cannot make", path) from error
+    return made

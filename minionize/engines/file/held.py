@@ -1,0 +1,127 @@
+"""What a minion holds, in memory: the claims of its slot, and what became of each param."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from minionize.engines.file.slot import Claim, Piece, open_pieces
+
+MAX_PIECES = 160
+"""Pieces of a slot; beyond that acked gaps stay covered until their neighbours end."""
+
+
+class Held:
+    """One claim. Open positions are leased, or about to be; the rest was acked or has left."""
+
+    __slots__ = ("batch", "covered", "ids", "left", "live", "marked", "pieces", "serial", "source",
+                 "start", "todo")  # fmt: skip
+
+    def __init__(self, claim: Claim) -> None:
+        self.source = claim.source
+        self.batch = claim.batch
+        self.serial = claim.serial
+        self.pieces: list[Piece] = list(claim.pieces)
+        """As the head has them."""
+        self.start = self.pieces[0][0]
+        self.live = bytearray(self.pieces[-1][1] - self.start)
+        self.covered = 0
+        for begin, end in self.pieces:
+            self.live[begin - self.start : end - self.start] = b"\1" * (end - begin)
+            self.covered += end - begin
+        self.left = self.covered
+        """Open positions."""
+        self.todo: list[Piece] = list(self.pieces)
+        """Not leased to the worker yet."""
+        self.marked: set[int] = set()
+        """Positions with a mark in the journal and no end."""
+        self.ids: dict[int, int] = {}
+        """Ids by position, where they are not the same."""
+
+    @property
+    def claim(self) -> Claim:
+        """As the head has it."""
+        return Claim(self.source, self.batch, self.serial, tuple(self.pieces))
+
+    def holds(self, position: int) -> bool:
+        """Whether the position is open."""
+        index = position - self.start
+        return 0 <= index < len(self.live) and self.live[index] == 1
+
+    def close(self, position: int) -> None:
+        """The position is open no more."""
+        self.live[position - self.start] = 0
+        self.left -= 1
+
+    def reopen(self, positions: Iterable[int]) -> None:
+        """These were closed for a write that did not happen."""
+        for position in positions:
+            index = position - self.start
+            if not self.live[index]:
+                self.live[index] = 1
+                self.left += 1
+
+    def adopt(self, pieces: Iterable[Piece]) -> None:
+        """The head's word on what is covered: what it covers no longer is not ours."""
+        self.pieces = list(pieces)
+        covered = bytearray(len(self.live))
+        self.covered = 0
+        for begin, end in self.pieces:
+            covered[begin - self.start : end - self.start] = b"\1" * (end - begin)
+            self.covered += end - begin
+        live = int.from_bytes(self.live, "big") & int.from_bytes(covered, "big")
+        self.live = bytearray(live.to_bytes(len(covered), "big"))
+        self.left = self.live.count(1)
+        self.todo = [
+            (max(begin, low), min(end, high))
+            for begin, end in self.todo
+            for low, high in self.pieces
+            if max(begin, low) < min(end, high)
+        ]
+
+    def tight(self) -> list[Piece]:
+        """The pieces that cover the open positions and nothing else."""
+        return open_pieces(self.live, self.start)
+
+
+def count(pieces: Iterable[Piece]) -> int:
+    """How many positions they have."""
+    return sum(end - begin for begin, end in pieces)
+
+
+def settle(held: Iterable[Held], leaving: dict[int, set[int]]) -> dict[int, list[Piece]]:
+    """For each claim that can shrink, the pieces that its slot should have: what is acked splits
+    off, unless that makes too many pieces; then the smallest gaps stay covered. `leaving`
+    positions, by serial, go to another place in the same write, and never stay."""
+    after: dict[int, list[Piece]] = {}
+    total = 0
+    for one in held:
+        if one.left == one.covered:
+            total += len(one.pieces)
+            continue
+        after[one.serial] = pieces = one.tight()
+        total += len(pieces)
+    if total > MAX_PIECES:
+        _join(held, after, leaving, total - MAX_PIECES)
+    return after
+
+
+def _join(
+    held: Iterable[Held], after: dict[int, list[Piece]], leaving: dict[int, set[int]], surplus: int
+) -> None:
+    gaps = []
+    for one in held:
+        pieces = after.get(one.serial, [])
+        gone = leaving.get(one.serial, set())
+        for (_, begin), (end, _) in zip(pieces, pieces[1:]):
+            inside = any(low <= begin and end <= high for low, high in one.pieces)
+            if inside and gone.isdisjoint(range(begin, end)):
+                gaps.append((end - begin, one.serial, begin, end))
+    gaps.sort()
+    for _, serial, begin, end in gaps[:surplus]:
+        joined: list[Piece] = []
+        for low, high in after[serial]:
+            if joined and (joined[-1][1], low) == (begin, end):
+                joined[-1] = (joined[-1][0], high)
+            else:
+                joined.append((low, high))
+        after[serial] = joined

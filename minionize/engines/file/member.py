@@ -1,0 +1,230 @@
+"""A place in the queue: a slot of the head, a beat that others watch, and a journal."""
+
+from __future__ import annotations
+
+import os
+import weakref
+import zlib
+from collections.abc import Iterable
+
+from minionize.engines.file import slot as slots
+from minionize.engines.file.calls import Calls
+from minionize.engines.file.head import Head
+from minionize.engines.file.head_file import unavailable
+from minionize.engines.file.room import Room
+from minionize.engines.file.slot import Slot
+from minionize.errors import EngineUnavailable
+
+Mark = tuple[int, int]
+"""A claim's serial and a position."""
+
+_OPEN: weakref.WeakSet[Member] = weakref.WeakSet()
+
+
+def _close_in_child() -> None:
+    # OFD locks live on in forked children: a child must not keep its parent looking alive.
+    for member in list(_OPEN):
+        member.close_in_child()
+
+
+os.register_at_fork(after_in_child=_close_in_child)
+
+
+def boot_of(calls: Calls) -> str:
+    """A short name of the running kernel; empty where it can't be told."""
+    try:
+        return f"{zlib.crc32(calls.read_whole('/proc/sys/kernel/random/boot_id')):08x}"
+    except OSError:
+        return ""
+
+
+class Member:
+    """Joins, beats, leaves. Every locked action goes through `is_mine` first."""
+
+    def __init__(self, room: Room, *, feeder: bool) -> None:
+        self.room = room
+        self.feeder = feeder
+        self.index = -1
+        self.generation = 0
+        self.boot = boot_of(room.calls)
+        self._beat = -1
+        self._beats = 0
+        self._journal = -1
+        _OPEN.add(self)
+
+    @property
+    def joined(self) -> bool:
+        """Whether it has a slot, as far as it knows."""
+        return self.index >= 0
+
+    @property
+    def owner(self) -> str:
+        """Its id in the queue."""
+        return self.room.options.minion_id
+
+    @property
+    def folder(self) -> str:
+        """Its folder."""
+        return self.room.member_folder(f"{self.owner}.{self.generation}")
+
+    # ---- joining and leaving, all inside a visit
+    def join(self, head: Head, records: list[str]) -> None:
+        """Take a free slot; counts once the head is written."""
+        room, options = self.room, self.room.options
+        index = next(
+            (i for i, record in enumerate(records) if slots.decode(record).state == slots.FREE), -1
+        )
+        if index < 0:
+            index = room.head.grow(head)
+        before = slots.decode(records[index]) if index < len(records) else Slot()
+        generation = before.generation + 1
+        self.generation = generation
+        try:
+            room.calls.mkdir(self.folder)
+            self._beat = room.calls.open(f"{self.folder}/beat", write=True, create=True)
+            if not room.calls.lock(self._beat):
+                raise EngineUnavailable(f"{self.folder}/beat is locked: is this id used twice?")
+        except OSError as error:
+            raise unavailable(error, "cannot make", self.folder) from error
+        self.beat()
+        head.changed[index] = Slot(
+            generation=generation,
+            state=slots.LIVE,
+            owner=self.owner,
+            feeder=self.feeder,
+            host=options.host,
+            pid=options.pid,
+            slots=options.slots,
+            lease_s=options.lease_s,
+            boot=self.boot,
+        ).encode()
+        if self.feeder:
+            head.feeders += 1
+        else:
+            head.minions += 1
+        self.index = index
+
+    def is_mine(self, slot: Slot) -> bool:
+        """Whether the slot is still this member's: same life, not taken over."""
+        return (
+            slot.generation == self.generation
+            and slot.state == slots.LIVE
+            and slot.owner == self.owner
+        )
+
+    def leave(self, head: Head, slot: Slot) -> None:
+        """Free the slot; its generation stays, so that nobody mistakes the next holder for us."""
+        head.changed[self.index] = Slot(generation=slot.generation).encode()
+        count_out(head, slot)
+        if head.sweeper[0] == self.index:
+            head.sweeper = (-1, 0)
+
+    def forget(self) -> None:
+        """The slot is gone: let go of what belonged to it."""
+        self.index = -1
+        for fd in (self._beat, self._journal):
+            if fd >= 0:
+                try:
+                    self.room.calls.close(fd)
+                except OSError as error:
+                    raise unavailable(error, "cannot close", self.folder) from error
+        self._beat = self._journal = -1
+
+    def close_in_child(self) -> None:
+        """In a forked child: the parent's descriptors, its lock with them, are not ours."""
+        for fd in (self._beat, self._journal):
+            if fd >= 0:
+                os.close(fd)
+        self._beat = self._journal = -1
+        self.index = -1
+        self.room.close()
+
+    # ---- signs of life
+    def beat(self) -> None:
+        """Count up where observers look."""
+        if self._beat < 0:
+            return
+        self._beats += 1
+        try:
+            self.room.calls.pwrite(self._beat, b"%016d\n" % self._beats, 0)
+            if self.room.shared:
+                self.room.calls.sync(self._beat)  # or it stays in this host's cache
+        except OSError as error:
+            raise unavailable(error, "cannot write", f"{self.folder}/beat") from error
+
+    def mark(self, marks: Iterable[Mark]) -> None:
+        """These are running: durable when it returns."""
+        self._write_journal(f"m {serial} {position}\n" for serial, position in marks)
+
+    def end(self, marks: Iterable[Mark], *, acked: bool) -> None:
+        """Marked ones ended: durable when it returns."""
+        sign = "a" if acked else "e"
+        self._write_journal(f"{sign} {serial} {position}\n" for serial, position in marks)
+
+    def _write_journal(self, lines: Iterable[str]) -> None:
+        calls = self.room.calls
+        try:
+            if self._journal < 0:
+                self._journal = calls.open_append(f"{self.folder}/journal")
+                calls.sync_folder(self.folder)
+            # The first line break ends what an earlier, failed write may have left torn.
+            calls.append(self._journal, ("\n" + "".join(lines)).encode())
+            calls.sync(self._journal)
+        except OSError as error:
+            raise unavailable(error, "cannot write", f"{self.folder}/journal") from error
+
+
+def count_out(head: Head, slot: Slot) -> None:
+    """One member fewer."""
+    if slot.feeder:
+        head.feeders -= 1
+    else:
+        head.minions -= 1
+
+
+def remove_folder(room: Room, name: str) -> None:
+    """Remove the folder of an ended life; what can't be removed harms nobody."""
+    folder = room.member_folder(name)
+    for leaf in ("beat", "journal"):
+        try:
+            room.calls.unlink(f"{folder}/{leaf}")
+        except OSError:
+            continue
+    try:
+        room.calls.rmdir(folder)
+    except OSError:
+        return
+
+
+def remove_drafts(room: Room, index: int, generation: int) -> None:
+    """Remove the drafts that a dead life left behind: they are numbered without gaps."""
+    from minionize.engines.file.room import DELAYS_S
+
+    for source in ("p", "h", "dead", "purged", *map(str, DELAYS_S)):
+        number = 0
+        while True:
+            try:
+                room.calls.unlink(room.draft_of(source, index, generation, number))
+            except OSError:
+                break
+            number += 1
+
+
+def parse_journal(content: bytes) -> tuple[set[Mark], set[Mark]]:
+    """Marks without an end, and marked ones that were acked. A torn last line counts for nothing."""
+    marked: set[Mark] = set()
+    acked: set[Mark] = set()
+    for line in content.split(b"\n")[:-1]:
+        fields = line.split()
+        if len(fields) != 3 or not (fields[1].isdigit() and fields[2].isdigit()):
+            continue  # a torn write before a later one: at worst some work is repeated
+        key = (int(fields[1]), int(fields[2]))
+        if fields[0] == b"m":
+            marked.add(key)
+            acked.discard(key)
+        elif fields[0] == b"a":
+            marked.discard(key)
+            acked.add(key)
+        elif fields[0] == b"e":
+            marked.discard(key)
+    return marked, acked

@@ -1,0 +1,227 @@
+"""A person's face of a file queue: fill it, look into it, steer it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+
+from minionize.engines.file import slot as slots
+from minionize.engines.file.batches import MAX_LINES
+from minionize.engines.file.claiming import Fronts
+from minionize.engines.file.counting import stats_of
+from minionize.engines.file.member import Member, remove_folder
+from minionize.engines.file.publishing import Draft, Publisher
+from minionize.engines.file.room import Room
+from minionize.engines.file.sweeping import Sweeper
+from minionize.engines.file.texts import Texts
+from minionize.errors import BadParam, EngineUnavailable, NoSuchQueue
+from minionize.values import Entry, MinionInfo, Param, State, Stats, to_text
+
+_MAX_BYTES = 1 << 21
+"""Text of one segment, about; several lines of a MiB each don't pile up in memory."""
+
+
+class FileQueue:
+    """Feeds and steers a queue in a folder. docs/file-queue.md has the protocol."""
+
+    def __init__(self, room: Room) -> None:
+        self.room = room
+        self.traits = room.traits
+        self.url = room.url
+        self._texts = Texts(room)
+        self._fronts = Fronts(room, self._texts)
+        self._publisher = Publisher(room)
+        self._feeder: Member | None = None
+        self._sweeper: Sweeper | None = None
+        self._beaten_at = 0.0
+
+    # ---- filling
+    def put(self, params: Iterable[Param]) -> int:
+        """See contracts.engine."""
+        return self.put_texts(_texts(params))
+
+    def put_texts(self, texts: Iterable[str]) -> int:
+        """See contracts.engine."""
+        with self.feeding():
+            member = self._feeder
+            assert member is not None
+            self._beat(member)
+            with self._publisher.drafting(member) as drafting:
+                for lines in _portions(iter(texts)):
+                    drafting.add(Draft("p", lines), lines)
+                    self._beat(member)
+                if not drafting.params:
+                    return 0
+                with self.room.head as head:
+                    self._check(member)
+                    drafting.announce(head)
+                    self.room.head.write()
+                return drafting.params
+
+    @contextmanager
+    def feeding(self) -> Iterator[None]:
+        """See contracts.engine."""
+        if self._feeder is not None:
+            yield
+            return
+        self.room.make()
+        member = Member(self.room, feeder=True)
+        with self.room.head as head:
+            member.join(head, self.room.head.slots())
+            self.room.head.write()
+            self._publisher.learn(head)
+        self._feeder = member
+        self._sweeper = Sweeper(self.room, member, self._publisher, self._texts)
+        try:
+            yield
+        finally:
+            self._feeder = self._sweeper = None
+            self._leave(member)
+
+    def _leave(self, member: Member) -> None:
+        name = f"{member.owner}.{member.generation}"
+        try:
+            with self.room.head as head:
+                slot = slots.decode(self.room.head.slot(member.index))
+                mine = member.is_mine(slot)
+                if mine:
+                    member.leave(head, slot)
+                    self.room.head.write()
+        finally:
+            member.forget()
+        if mine:
+            remove_folder(self.room, name)
+
+    def _beat(self, member: Member) -> None:
+        now = self.room.calls.monotonic()
+        if now - self._beaten_at >= self.room.options.lease_s / 8:
+            self._beaten_at = now
+            member.beat()
+
+    def _check(self, member: Member) -> None:
+        if not member.is_mine(slots.decode(self.room.head.slot(member.index))):
+            raise EngineUnavailable(
+                f"{self.url}: this feeder stood still for longer than its lease and was "
+                "forgotten; nothing was put: put again"
+            )
+
+    # ---- looking
+    def stats(self) -> Stats:
+        """See contracts.engine."""
+        for _ in range(2):
+            self._fronts.prepare()
+            with self.room.head as head:
+                self._fronts.remember(head)
+            if not self._fronts.prepare():
+                break
+        return stats_of(head, self._fronts)
+
+    def minions(self) -> Sequence[MinionInfo]:
+        """See contracts.engine."""
+        with self.room.head:
+            records = self.room.head.slots()
+        found = []
+        for record in records:
+            slot = slots.decode(record)
+            if slot.state != slots.LIVE:
+                continue
+            found.append(
+                MinionInfo(
+                    id=slot.owner,
+                    host=slot.host,
+                    pid=slot.pid,
+                    slots=slot.slots,
+                    running=sum(claim.count for claim in slot.claims),
+                    beat_age_s=self._beat_age_s(slot.folder),
+                    feeder=slot.feeder,
+                )
+            )
+        return found
+
+    def _beat_age_s(self, name: str) -> float | None:
+        # For people only: mtimes are the writer's clock on some file systems.
+        try:
+            changed = self.room.calls.changed_at(f"{self.room.member_folder(name)}/beat")
+        except OSError:
+            return None
+        return max(0.0, self.room.calls.time() - changed)
+
+    def scan(self, state: State) -> Iterator[Entry]:
+        """See contracts.engine."""
+        from minionize.engines.file.scanning import Scanner
+
+        return Scanner(self.room, self._texts).scan(state)
+
+    def look_up(self, ids: Collection[str]) -> dict[str, Entry]:
+        """See contracts.engine."""
+        from minionize.engines.file.scanning import Scanner
+
+        return Scanner(self.room, self._texts).look_up(ids)
+
+    # ---- steering
+    def requeue(self, ids: Collection[str] | None = None, state: State = State.DEAD) -> int:
+        """See contracts.engine."""
+        from minionize.engines.file.rearranging import requeue
+
+        self._must_exist()
+        with self.feeding():
+            assert self._feeder is not None
+            return requeue(self.room, self._feeder, self._publisher, self._texts, ids, state)
+
+    def purge(self, state: State | None = None) -> int:
+        """See contracts.engine."""
+        from minionize.engines.file.rearranging import purge
+
+        self._must_exist()
+        with self.feeding():
+            assert self._feeder is not None
+            return purge(self.room, self._feeder, self._publisher, self._texts, state)
+
+    def steer(self, *, paused: bool | None = None, stop: bool = False) -> None:
+        """See contracts.engine."""
+        with self.room.head as head:
+            if paused is not None:
+                head.paused = int(paused)
+            head.stops += stop
+            self.room.head.write()
+
+    def _must_exist(self) -> None:
+        if not self.room.calls.exists(f"{self.room.path}/head"):
+            raise NoSuchQueue(f"no queue in {self.room.path}: make one with minion feed")
+
+    def close(self) -> None:
+        """See contracts.engine."""
+        self.room.close()
+
+
+def _texts(params: Iterable[Param]) -> Iterator[str]:
+    for place, param in enumerate(params, 1):
+        try:
+            yield to_text(param)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise BadParam(f"param {place} is no JSON: {error}") from error
+
+
+def _portions(texts: Iterator[str]) -> Iterator[list[str]]:
+    """Lists of as many texts as go into one segment."""
+    while True:
+        lines: list[str] = []
+        size = 0
+        while len(lines) < MAX_LINES and size < _MAX_BYTES:
+            # A longer step where lines are short: a call less for each.
+            more = list(islice(texts, 1 if size > _MAX_BYTES // 4 else _step(lines, size)))
+            if not more:
+                break
+            lines += more
+            size += sum(map(len, more))
+        if not lines:
+            return
+        yield lines
+
+
+def _step(lines: list[str], size: int) -> int:
+    if not lines:
+        return 1
+    room = (_MAX_BYTES // 4) // max(1, size // len(lines))
+    return max(1, min(MAX_LINES - len(lines), room, 4 * len(lines)))

@@ -1,0 +1,164 @@
+"""A queue's folder, opened: its paths, its head, its files, and what kind of disk it is on."""
+
+from __future__ import annotations
+
+import os
+
+from minionize.contracts.engine import EngineOptions, Traits
+from minionize.engines.file.batches import Batches
+from minionize.engines.file.calls import Calls
+from minionize.engines.file.head_file import HeadFile, unavailable, write_new
+from minionize.errors import NoSuchQueue, UsageError
+
+LOCAL = frozenset(
+    ["ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs", "overlay", "zfs", "f2fs", "jfs", "reiserfs", "bcachefs", "ramfs", "vfat", "exfat"]
+)
+"""File systems of one host: its page cache is the truth."""
+
+UNSHARED = {
+    "fuse.sshfs": "sshfs",
+    "sshfs": "sshfs",
+    "fuse.s3fs": "s3fs",
+    "fuse.rclone": "rclone",
+    "fuse.gcsfuse": "gcsfuse",
+}
+"""File systems whose locks bind one host only, or nobody."""
+
+DELAYS_S = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 600, 1800, 3600, 14400, 86400)
+"""One folder of returned batches for each: what has the same delay comes due in order."""
+
+
+def delay_class(delay_s: float) -> int:
+    """The folder for a delay: the first that is at least as long, or the longest."""
+    for delay in DELAYS_S:
+        if delay_s <= delay:
+            return delay
+    return DELAYS_S[-1]
+
+
+def file_system(calls: Calls, path: str) -> tuple[str, str]:
+    """Type and mount options of the file system that holds `path`; empty where unknown."""
+    try:
+        wanted = calls.device(path)
+        mounts = calls.read_whole("/proc/self/mountinfo").decode(errors="replace")
+    except OSError:
+        return "", ""
+    for line in mounts.splitlines():
+        fields = line.split(" ")
+        if len(fields) > 6 and fields[2] == wanted and "-" in fields:
+            dash = fields.index("-")
+            return fields[dash + 1], ",".join(fields[dash + 3 :])
+    return "", ""
+
+
+class Room:
+    """What both faces of the engine share."""
+
+    def __init__(self, address: str, options: EngineOptions, calls: Calls | None = None) -> None:
+        self.options = options
+        self.calls = calls or Calls(options.clock)
+        self.path = os.path.abspath(os.path.expanduser(address or "minion-queue"))
+        self.url = f"file:{address or 'minion-queue'}"
+        self.traits = Traits(keeps_done=True, scans=True, folder=self.path)
+        self.batches = Batches(self.calls)
+        self.checkpoints = f"{self.path}/checkpoints"
+        self._head: HeadFile | None = None
+        self.shared = True
+
+    # ---- opening
+    @property
+    def head(self) -> HeadFile:
+        """The head's file. NoSuchQueue if there is none."""
+        if self._head is None:
+            path = f"{self.path}/head"
+            if not self.calls.exists(path):
+                self._explain_absence(path)
+            kind, _ = file_system(self.calls, self.path)
+            if kind in UNSHARED:
+                raise UsageError(
+                    f"{self.path} is on {UNSHARED[kind]}, whose locks are not shared between "
+                    "hosts: use a folder on NFS, Lustre, GlusterFS or a local disk"
+                )
+            self.shared = kind not in LOCAL
+            self._head = HeadFile(self.calls, path, shared=self.shared)
+        return self._head
+
+    def _explain_absence(self, path: str) -> None:
+        if self.calls.exists(f"{self.path}/params"):
+            from minionize.engines.file.batches import missing
+
+            names = self.calls.names(f"{self.path}/params")
+            if any(name.endswith(".jsonl") for name in names):
+                raise missing(path)
+        raise NoSuchQueue(f"no queue in {self.path}: make one with minion feed")
+
+    def make(self) -> None:
+        """Make an empty queue, unless it is there."""
+        calls = self.calls
+        if calls.exists(f"{self.path}/head"):
+            return
+        if not self.options.create:
+            self._explain_absence(f"{self.path}/head")
+        self._refuse_damaged()
+        try:
+            self._make_parents(self.path)
+            for name in ("", "/params", "/returned", "/dead", "/purged", "/minions"):
+                calls.mkdir(self.path + name)
+            for delay in (*DELAYS_S, "held"):
+                calls.mkdir(f"{self.path}/returned/{delay}")
+        except OSError as error:
+            raise unavailable(error, "cannot make", self.path) from error
+        write_new(calls, f"{self.path}/head", f"{self.path}/head.{self.options.minion_id}")
+        try:
+            calls.sync_folder(self.path)
+        except OSError as error:
+            raise unavailable(error, "cannot make", self.path) from error
+
+    def _refuse_damaged(self) -> None:
+        if self.calls.exists(f"{self.path}/params"):
+            try:
+                self._explain_absence(f"{self.path}/head")
+            except NoSuchQueue:
+                return
+
+    def _make_parents(self, path: str) -> None:
+        parent = os.path.dirname(path)
+        if parent != path and not self.calls.exists(parent):
+            self._make_parents(parent)
+            self.calls.mkdir(parent)
+
+    # ---- paths
+    def folder_of(self, source: str) -> str:
+        """The folder of a claim's source."""
+        if source == "p":
+            return f"{self.path}/params"
+        if source == "h":
+            return f"{self.path}/returned/held"
+        if source in ("dead", "purged"):
+            return f"{self.path}/{source}"
+        return f"{self.path}/returned/{source}"
+
+    def file_of(self, source: str, number: int) -> str:
+        """The file of a batch or segment."""
+        return f"{self.folder_of(source)}/{number:08d}.jsonl"
+
+    def draft_of(self, source: str, slot: int, generation: int, number: int) -> str:
+        """A draft's name, of nobody else's ever: slot and generation are in it."""
+        return f"{self.folder_of(source)}/draft.{slot}.{generation}.{number}"
+
+    def member_folder(self, name: str) -> str:
+        """The folder of a minion's life."""
+        return f"{self.path}/minions/{name}"
+
+    # ---- waiting
+    @property
+    def visibility_s(self) -> float:
+        """How long a file that the head names may stay invisible: directories are cached for
+        up to a minute on other hosts, not at all on the same one."""
+        return 120.0 if self.shared else 1.0
+
+    def close(self) -> None:
+        """Let go of all files."""
+        self.batches.close()
+        if self._head is not None:
+            self._head.close()
