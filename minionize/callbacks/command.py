@@ -41,11 +41,11 @@ class CommandCallback:
         self._folder = self._place(settings.chdir)
         self._stdout = self._place(settings.stdout)
         self._stderr = self._place(settings.stderr)
-        self._moved: str | None = None
 
     def check_program(self) -> None:
         """Look for the program before anything is leased: CommandNotFound (127) or
-        CommandNotExecutable (126). What the param names is not looked for."""
+        CommandNotExecutable (126). A path counts from the current folder, whatever --chdir
+        says. What the param names is not looked for."""
         first = self.cmd[0]
         path = self._settings.env.get("PATH", os.defpath)
         if self._settings.shell:
@@ -56,8 +56,6 @@ class CommandCallback:
                 raise CommandNotFound(_looks_like_a_shell_line(first))
             return
         program = find_program(self._args.words[0], path)
-        if program is None and self._folder is not None and "/" in first and first[0] != "/":
-            return  # it may stand in the folder where it runs
         if program is None:
             if len(self.cmd) == 1 and len(first.split()) > 1:
                 raise CommandNotFound(_looks_like_a_shell_line(first))
@@ -69,9 +67,6 @@ class CommandCallback:
             raise CommandNotExecutable(
                 f"program {pasteable(first)} may not be executed: chmod +x {pasteable(program)}"
             )
-        if self._folder is not None and "/" in first and first[0] != "/":
-            # Seen from here, as it was typed; the run itself starts in another folder.
-            self._moved = os.path.abspath(program)
 
     def invocation(self, lease: Lease, slot: int) -> Invocation:
         """What to start for this param.
@@ -99,21 +94,24 @@ class CommandCallback:
     def shown(self, lease: Lease, slot: int = 0) -> str:
         """The run of this param as a line to paste into a shell."""
         run = self.invocation(lease, slot)
-        line = command_line(run.argv)
+        program, *arguments = run.argv
+        if run.chdir is not None and "/" in program:
+            # A program's path, as those of the files below, counts from here.
+            program = os.path.abspath(program)
+        line = command_line([program, *arguments])
+        if run.chdir is not None:
+            line = f"(cd {pasteable(run.chdir)} && {line})"
         if run.stdin is not None:
             line = f"printf '%s\\n' {pasteable(lease.text)} | {line}"
         for sign, file in ((">", run.stdout), ("2>", run.stderr)):
             if file is not None:
                 line += f" {sign} {pasteable(file)}"
-        return line if run.chdir is None else f"(cd {pasteable(run.chdir)} && {line})"
+        return line
 
     def _argv(self, lease: Lease, slot: int) -> list[str]:
         args = self._args
         if not self._settings.shell:
-            argv = args.expand(lease.text, lease.id, lease.attempt, slot)
-            if self._moved is not None:
-                argv[0] = self._moved
-            return argv
+            return args.expand(lease.text, lease.id, lease.attempt, slot)
         line = " ".join(args.expand(lease.text, lease.id, lease.attempt, slot, quote=quoted))
         argv = ["/bin/sh", "-c", line]
         if len(line) > 30_000:

@@ -148,3 +148,6 @@ def make_command(name: str = NAME) -> click.Command:
 
 
 command = make_command()
+
+if __name__ == "__main__":
+    main()
