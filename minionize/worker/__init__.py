@@ -1,0 +1,1 @@
+"""The worker: the loop of a minion, its crew of programs, its guard, its decisions."""

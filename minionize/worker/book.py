@@ -1,0 +1,222 @@
+"""The books of a minion: what became of each run, as told to queue, reporter and person."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from minionize.contracts.crew import Outcome, Verdict
+from minionize.contracts.reporter import Reporter
+from minionize.events import Event, Kind
+from minionize.settings import Settings
+from minionize.values import Clock, Failure, Lease
+from minionize.worker.decisions import INNOCENT, FailuresInARow, Settlement, settle
+from minionize.worker.lines import FailureLines, last_line, printable
+from minionize.worker.link import GATHER_S, Link
+from minionize.worker.pace import Pace
+from minionize.worker.summary import Summary
+
+
+class Book:
+    """Takes outcomes, and tells the link, the reporter and the person."""
+
+    def __init__(
+        self,
+        link: Link,
+        reporter: Reporter,
+        settings: Settings,
+        pace: Pace,
+        clock: Clock,
+        say: Callable[[str], None],
+    ) -> None:
+        self._link = link
+        self._reporter = reporter
+        self._pace = pace
+        self._clock = clock
+        self._max_attempts = settings.max_attempts
+        self._most_in_a_row = settings.max_failures_in_a_row
+        self._keeps_params = link.engine.traits.keeps_done
+        self._wants_events = reporter.wants_events
+        self._events: list[Event] = []
+        self._in_a_row = FailuresInARow(settings.max_failures_in_a_row)
+        self._failures = FailureLines(say, clock, settings.max_attempts)
+        self._quiet = settings.quiet
+        self.summary = Summary()
+        self.ended = 0
+        """Runs that came to an end of their own."""
+        self.too_many: Failure | None = None
+        """The commonest reason, once there were too many failures in a row."""
+        self.aborting: set[str] = set()
+        """Ids of lost leases whose runs are being killed."""
+
+    def take(self, outcomes: Sequence[Outcome], stopping: bool) -> bool:
+        """Settle these. While stopping, only what ended well is told; the rest is innocent.
+
+        Returns whether one of them was marked as started: then it must be told at once.
+        """
+        link = self._link
+        held, marked, acks = link.held, link.marked, link.acks
+        events = self._events if self._wants_events else None
+        keeps_params = self._keeps_params
+        at_s = self._clock.time()
+        now = self._clock.monotonic()
+        count = done = 0
+        seconds = 0.0
+        urgent = False
+        for outcome in outcomes:
+            lease = outcome.lease
+            if held.get(lease.id) != lease:
+                self.aborting.discard(lease.id)
+                continue
+            if marked and lease.id in marked:
+                urgent = True
+            if outcome.verdict is not Verdict.DONE:
+                if outcome.verdict is not Verdict.ABORTED:
+                    count += 1
+                    seconds += outcome.seconds
+                if done:
+                    # Their order matters to the count of failures in a row.
+                    self._in_a_row.ended_well()
+                    self.summary.done += done
+                    self.ended += done
+                    done = 0
+                self._not_done(outcome, stopping, at_s, now)
+                continue
+            count += 1
+            done += 1
+            seconds += outcome.seconds
+            acks.append(lease)
+            if events is not None:
+                events.append(
+                    Event(
+                        Kind.ACK,
+                        at_s,
+                        lease.id,
+                        lease.attempt,
+                        outcome.slot,
+                        outcome.seconds,
+                        outcome.exit_status,
+                        outcome.cpu_s,
+                        outcome.peak_kib,
+                        outcome.peak_below,
+                        result=outcome.result,
+                        stdout=outcome.stdout,
+                        stderr=outcome.stderr,
+                        param=None if keeps_params else lease.text,
+                    )
+                )
+        if done:
+            self._in_a_row.ended_well()
+            self.summary.done += done
+            self.ended += done
+        if acks and link.flush_at is None:
+            link.flush_at = now + GATHER_S
+        if count:
+            self._pace.ended(count, seconds, now)
+        return urgent
+
+    def _not_done(self, outcome: Outcome, stopping: bool, at_s: float, now: float) -> None:
+        lease = outcome.lease
+        settlement = INNOCENT if stopping else settle(outcome, self._max_attempts)
+        if outcome.verdict is Verdict.ABORTED and outcome.reason.startswith("no process"):
+            # This host is full: somebody else may have room, and so may we in a while.
+            settlement = Settlement("nack", delay_s=5.0)
+            if self._in_a_row.failed(1, outcome.reason, outcome.detail):
+                self.too_many = self._in_a_row.commonest()
+        self._link.settled(lease, settlement, now)
+        charged = settlement.charge or settlement.kind == "bury"
+        if settlement.kind == "bury":
+            self.summary.dead += 1
+        elif not settlement.charge:
+            self.summary.given_back += 1
+        if charged:
+            self.ended += 1
+            reason, detail = settlement.failure or (outcome.reason, outcome.detail)
+            self.summary.failed += 1
+            if not self._quiet:
+                self._failures.failed(lease, reason, detail, settlement)
+            rejected = outcome.verdict is Verdict.REJECTED
+            if not rejected and self._in_a_row.failed(lease.attempt, reason, detail):
+                self.too_many = self._in_a_row.commonest()
+        elif settlement.later:
+            self.ended += 1
+        if self._wants_events:
+            self._events.append(
+                Event(
+                    Kind.DEAD if settlement.kind == "bury" else Kind.GIVE_BACK,
+                    at_s,
+                    lease.id,
+                    lease.attempt,
+                    outcome.slot,
+                    outcome.seconds,
+                    outcome.exit_status,
+                    outcome.cpu_s,
+                    outcome.peak_kib,
+                    outcome.peak_below,
+                    settlement.failure.reason if settlement.failure else outcome.reason,
+                    outcome.detail,
+                    charged,
+                    settlement.delay_s,
+                    outcome.result,
+                    outcome.stdout,
+                    outcome.stderr,
+                    None if self._keeps_params else lease.text,
+                )
+            )
+
+    def bury_unrun(self, lease: Lease, failure: Failure) -> None:
+        """A dead letter that is not run any more."""
+        self._link.settled(lease, Settlement("bury", failure=failure), self._clock.monotonic())
+        self.summary.dead += 1
+        if not self._quiet:
+            self._failures.failed(lease, failure.reason, "", Settlement("bury"))
+        self._event(Kind.DEAD, lease, failure.reason)
+
+    def give_back(self, leases: Iterable[Lease], why: str) -> None:
+        """Given back unrun and uncharged."""
+        now = self._clock.monotonic()
+        for lease in leases:
+            self._link.settled(lease, INNOCENT, now)
+            self.summary.given_back += 1
+            self._event(Kind.GIVE_BACK, lease, why)
+
+    def lost(self, leases: Iterable[Lease], why: str) -> None:
+        """These leases were lost; the link holds them no more."""
+        for lease in leases:
+            self.summary.lost += 1
+            self._event(Kind.LOST, lease, why)
+
+    def too_many_line(self, failure: Failure) -> str:
+        """Why a minion that only fails stops."""
+        last = last_line(failure.detail)
+        said = f" ({printable(last)})" if last else ""
+        return (
+            f"stopped: the last {self._in_a_row.count} first attempts all failed, mostly with "
+            f"{printable(failure.reason)}{said}; what is left was given back. Mend this host or "
+            f"program, or change --max-failures-in-a-row ({self._most_in_a_row}, 0 for never)"
+        )
+
+    def begins(self, command: str) -> None:
+        """The minion begins."""
+        if self._wants_events:
+            self._events.append(Event(Kind.BEGIN, self._clock.time(), command=command))
+
+    def ends(self, why: str) -> None:
+        """The minion ends."""
+        self._failures.say_unsaid()
+        if self._wants_events:
+            self._events.append(Event(Kind.END, self._clock.time(), reason=why))
+        self.report()
+
+    def report(self) -> None:
+        """Pass on the events that gathered."""
+        if self._events:
+            events, self._events = self._events, []
+            self._reporter.report(events)
+
+    def _event(self, kind: Kind, lease: Lease, reason: str) -> None:
+        if self._wants_events:
+            param = None if self._keeps_params else lease.text
+            event = Event(
+                kind, self._clock.time(), lease.id, lease.attempt, reason=reason, param=param
+            )
+            self._events.append(event)

@@ -1,0 +1,125 @@
+"""Passing the output of runs on: whole runs, one after the other, without ever waiting."""
+
+from __future__ import annotations
+
+import os
+import select
+from collections import deque
+from dataclasses import dataclass, field
+
+from minionize.contracts.crew import Outcome, Verdict
+from minionize.worker.output import Sink, Spool
+
+BACKLOG = 32
+"""So many runs whose output waits for a slow reader; with more, none is started."""
+
+
+@dataclass
+class _Part:
+    sink: Sink
+    fd: int
+    start: int
+    end: int
+
+
+@dataclass
+class _Delivery:
+    outcome: Outcome
+    parts: deque[_Part] = field(default_factory=deque)
+    lost: bool = False
+
+
+class Deliveries:
+    """Output of ended runs on its way to the minion's stdout and stderr.
+
+    An outcome is held until its output is out: what could not be passed on was not done.
+    """
+
+    def __init__(self, poll: select.poll) -> None:
+        """`poll` is told of a sink that waits for its reader."""
+        self._poll = poll
+        self._waiting: deque[_Delivery] = deque()
+        self._asleep: dict[int, Sink] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def stuck(self) -> bool:
+        """Whether a reader has to make room first."""
+        return bool(self._asleep)
+
+    def pass_live(self, sink: Sink, spool: Spool) -> None:
+        """Pass on what a run that goes on has written by now."""
+        if self._waiting or sink.fd in self._asleep:
+            return
+        size = spool.size()
+        if size > spool.passed:
+            spool.passed = sink.pass_on(spool.fd, spool.passed, size)
+            spool.free_passed()
+            self._sleep_if_blocked(sink)
+
+    def deliver(self, outcome: Outcome, streams: tuple[tuple[Sink, Spool, int], ...]) -> bool:
+        """Pass on the rest of an ended run: (sink, spool, size). True if all of it is out."""
+        delivery = _Delivery(outcome)
+        for sink, spool, size in streams:
+            if not size:
+                continue
+            if not self._waiting and not delivery.parts and sink.fd not in self._asleep:
+                spool.passed = sink.pass_on(spool.fd, spool.passed, size)
+                self._sleep_if_blocked(sink)
+            if spool.passed < size:
+                start = spool.passed
+                delivery.parts.append(_Part(sink, spool.give_away(), start, size))
+            else:
+                spool.clear()
+        if not delivery.parts:
+            return True
+        self._waiting.append(delivery)
+        return False
+
+    def go_on(self) -> list[Outcome]:
+        """Pass on one more turn; returns the outcomes whose output is out now."""
+        out: list[Outcome] = []
+        while self._waiting:
+            delivery = self._waiting[0]
+            part = delivery.parts[0]
+            if part.sink.fd in self._asleep:
+                break
+            before = part.start
+            part.start = part.sink.pass_on(part.fd, part.start, part.end)
+            self._sleep_if_blocked(part.sink)
+            if part.start < part.end:
+                if part.start > before and not part.sink.blocked:
+                    break  # Its turn is over.
+                continue
+            os.close(part.fd)
+            delivery.parts.popleft()
+            delivery.lost |= part.sink.lost
+            if not delivery.parts:
+                self._waiting.popleft()
+                lost = delivery.lost and delivery.outcome.verdict is Verdict.DONE
+                out.append(undelivered(delivery.outcome) if lost else delivery.outcome)
+        return out
+
+    def wake(self, fd: int) -> None:
+        """`poll` says that this sink can be written again."""
+        if self._asleep.pop(fd, None) is not None:
+            self._poll.unregister(fd)
+
+    def _sleep_if_blocked(self, sink: Sink) -> None:
+        if sink.blocked and sink.fd not in self._asleep:
+            self._asleep[sink.fd] = sink
+            self._poll.register(sink.fd, select.POLLOUT)
+
+    def close(self) -> None:
+        """Drop what is still on its way."""
+        for delivery in self._waiting:
+            for part in delivery.parts:
+                os.close(part.fd)
+        self._waiting.clear()
+
+
+def undelivered(outcome: Outcome) -> Outcome:
+    """A run that ended well, but whose output nobody could take: it is given back."""
+    return outcome._replace(verdict=Verdict.ABORTED, reason="its output could not be passed on")

@@ -1,0 +1,257 @@
+"""The guard: a small process, forked first, that ends what a minion started when the minion dies.
+
+Minion and guard share a page of memory with the process groups that run. To hold and to release
+one is a memory write, so a run costs no system call for it. When the minion is gone (kill -9
+included) the guard kills the groups, then whatever still carries the minion's id in its
+environment: children that made a session of their own, and one that was being started just
+then. It also acts when the minion's beat stands still for the lease time, since then the leases
+are lost and others run these params.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import select
+import signal
+import time
+
+_ID_BYTES = 256
+_PATH_BYTES = 1024
+_GROUPS = 8192
+_BEAT, _LEASE_MS, _STARTED, _KILLED = 0, 1, 2, 3
+_HEAD_INTS = 16
+_TABLE = _HEAD_INTS * 4 + _ID_BYTES + _PATH_BYTES
+_SIZE = _TABLE + 4 * _GROUPS
+_LOOKS = 4
+"""The beat is looked at so many times per lease, and must stand still at all of them: a guard
+that slept together with the minion (a frozen machine) must not take that for a hung minion."""
+
+
+class Guard:
+    """The minion's side. `start` forks; every other method but `close` is a memory write."""
+
+    def __init__(self, shared: mmap.mmap, pid: int, pipe: int) -> None:
+        self._shared = shared
+        self._view = memoryview(shared)
+        self._head = self._view[: _HEAD_INTS * 4].cast("I")
+        self._groups = self._view[_TABLE:].cast("I")
+        self._pid = pid
+        self._pipe = pipe
+        self._owner = os.getpid()
+
+    @classmethod
+    def start(cls) -> Guard:
+        """Fork the guard. Call it before threads, and before anything heavy is imported."""
+        shared = mmap.mmap(-1, _SIZE)
+        read_end, write_end = os.pipe()
+        me = _pidfd(os.getpid())
+        pid = _fork()
+        if pid == 0:
+            try:
+                os.close(write_end)
+                _stand_guard(shared, read_end, me)
+            finally:
+                os._exit(0)
+        os.close(read_end)
+        if me is not None:
+            os.close(me)
+        return cls(shared, pid, write_end)
+
+    @property
+    def capacity(self) -> int:
+        """How many process groups it can hold."""
+        return _GROUPS
+
+    def arm(self, minion_id: str, lease_s: float | None = None, scratch: str = "") -> None:
+        """Tell it who we are: what has `MINION_ID=minion_id` in its environment is ours.
+
+        `lease_s` (None: no limit) is how long the beat may stand still; `scratch` a folder whose
+        files it removes in the end.
+        """
+        start = _HEAD_INTS * 4
+        if minion_id:
+            _put_text(self._view, start, _ID_BYTES, minion_id)
+        if scratch:
+            _put_text(self._view, start + _ID_BYTES, _PATH_BYTES, scratch)
+        if lease_s is not None:
+            self._head[_LEASE_MS] = min(2**31, max(1, int(lease_s * 1000)))
+
+    def beat(self) -> None:
+        """The minion is well."""
+        self._head[_BEAT] = (self._head[_BEAT] + 1) & 0xFFFFFFFF
+
+    def hold(self, index: int, pgid: int) -> None:
+        """Process group `pgid` runs in slot `index` (below `capacity`)."""
+        self._groups[index] = pgid
+        self._head[_STARTED] = 1
+
+    def release(self, index: int) -> None:
+        """Nothing of that group is alive; call it before its leader is reaped."""
+        self._groups[index] = 0
+
+    def killed(self) -> bool:
+        """Whether the guard took the minion for hung and killed its groups since the last call."""
+        if self._head[_KILLED]:
+            self._head[_KILLED] = 0
+            return True
+        return False
+
+    def close_in_child(self) -> None:
+        """Let go of the pipe in a forked child, which would keep the guard waiting."""
+        if self._pipe >= 0:
+            os.close(self._pipe)
+            self._pipe = -1
+
+    def close(self) -> None:
+        """Send the guard on its last round and wait for it (a second at most)."""
+        if self._pipe < 0 or os.getpid() != self._owner:
+            return
+        os.close(self._pipe)
+        self._pipe = -1
+        until = time.monotonic() + 1.0
+        pause_s = 0.0005
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(self._pid, os.WNOHANG)[0] == 0 and time.monotonic() < until:
+                time.sleep(pause_s)
+                pause_s = min(0.02, pause_s * 2)
+
+
+def _fork() -> int:
+    """`os.fork`, without Python's warning about threads: the child touches nothing of theirs."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
+
+
+def _pidfd(pid: int) -> int | None:
+    """A descriptor that becomes readable when `pid` ends; None where the kernel has none."""
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return None
+
+
+def _put_text(view: memoryview, start: int, size: int, text: str) -> None:
+    data = os.fsencode(text)[: size - 1]
+    view[start : start + size] = data.ljust(size, b"\0")
+
+
+def _text(view: memoryview, start: int, size: int) -> bytes:
+    return bytes(view[start : start + size]).rstrip(b"\0")
+
+
+def _stand_guard(shared: mmap.mmap, pipe: int, minion: int | None) -> None:
+    """The guard's whole life."""
+    for number in (*range(1, 16), signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU):
+        with contextlib.suppress(OSError, ValueError):
+            signal.signal(number, signal.SIG_IGN)
+    signal.set_wakeup_fd(-1)
+    with contextlib.suppress(OSError):
+        os.setsid()
+    pipe, minion = _keep_only(pipe, minion)
+    with contextlib.suppress(OSError), open("/proc/self/comm", "w") as name:
+        name.write("minion-guard")
+    view = memoryview(shared)
+    head = view[: _HEAD_INTS * 4].cast("I")
+    groups = view[_TABLE:].cast("I")
+    ends = select.poll()
+    ends.register(pipe, select.POLLIN)
+    if minion is not None:
+        ends.register(minion, select.POLLIN)
+    beat, still = head[_BEAT], 0
+    while True:
+        lease_ms = head[_LEASE_MS]
+        # Not armed yet: look again soon, a beat can't be missed.
+        if ends.poll(lease_ms // _LOOKS if lease_ms else 1000):
+            break
+        still = still + 1 if lease_ms and head[_BEAT] == beat else 0
+        beat = head[_BEAT]
+        if still > _LOOKS and _kill_groups(groups):
+            head[_KILLED] = 1
+    _kill_groups(groups)
+    minion_id = _text(view, _HEAD_INTS * 4, _ID_BYTES)
+    if head[_STARTED] and minion_id:
+        _kill_strays(b"MINION_ID=" + minion_id)
+    scratch = _text(view, _HEAD_INTS * 4 + _ID_BYTES, _PATH_BYTES)
+    if scratch:
+        _remove(os.fsdecode(scratch))
+
+
+def _keep_only(pipe: int, minion: int | None) -> tuple[int, int | None]:
+    """Close every descriptor but these two, which become 3 and 4, and 0 to 2, which become
+    /dev/null: a pipeline must not wait for the guard."""
+    null = os.open(os.devnull, os.O_RDWR)
+    # High first, so that nothing is overwritten before it is moved.
+    kept = [os.dup(pipe)] + ([os.dup(minion)] if minion is not None else [])
+    high = max(kept) + 8
+    moved = [os.dup2(fd, high + i, inheritable=False) for i, fd in enumerate(kept)]
+    for fd in range(3):
+        os.dup2(null, fd)
+    placed = [os.dup2(fd, 3 + i, inheritable=False) for i, fd in enumerate(moved)]
+    os.closerange(3 + len(placed), os.sysconf("SC_OPEN_MAX"))
+    return placed[0], placed[1] if len(placed) > 1 else None
+
+
+def _kill_groups(groups: memoryview) -> bool:
+    """KILL to every group that is held; whether there was one."""
+    some = False
+    for pgid in groups:
+        # 1 and 0 would be everybody.
+        if pgid > 1:
+            some = True
+            with contextlib.suppress(OSError):
+                os.killpg(pgid, signal.SIGKILL)
+    return some
+
+
+def _kill_strays(mark: bytes, patience_s: float = 5.0) -> None:
+    """KILL whatever carries `mark` in its environment, until two looks in a row found nothing.
+
+    A process that is between vfork and exec still shows its parent's environment, and one that
+    forks may be ahead of us: so one look is not enough.
+    """
+    until = time.monotonic() + patience_s
+    clean = 0
+    while clean < 2 and time.monotonic() < until:
+        clean = 0 if kill_marked((mark,)) else clean + 1
+        if clean < 2:
+            time.sleep(0.05)
+
+
+def kill_marked(marks: tuple[bytes, ...]) -> int:
+    """KILL every process whose environment holds all of `marks` (`NAME=value`); how many."""
+    me = os.getpid()
+    killed = 0
+    for name in os.listdir("/proc"):
+        if not name.isdigit() or int(name) == me:
+            continue
+        pidfd = _pidfd(int(name))
+        try:
+            with open(f"/proc/{name}/environ", "rb", buffering=0) as environ:
+                held = b"\0" + (environ.read(1 << 20) or b"") + b"\0"
+            if all(b"\0" + mark + b"\0" in held for mark in marks):
+                if pidfd is None:
+                    os.kill(int(name), signal.SIGKILL)
+                else:
+                    # Through the descriptor: the number may be somebody else's by now.
+                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                killed += 1
+        except OSError:
+            # Another user's, or gone meanwhile: neither is ours.
+            continue
+        finally:
+            if pidfd is not None:
+                os.close(pidfd)
+    return killed
+
+
+def _remove(folder: str) -> None:
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.join(folder, name))
+        os.rmdir(folder)

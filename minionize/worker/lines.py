@@ -1,0 +1,94 @@
+"""Lines for a person: a line per failed attempt, rate-limited, and the last line of all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from minionize.values import Clock, Lease, Stats
+from minionize.worker.decisions import Settlement
+from minionize.worker.summary import Summary
+
+_BURST = 10
+"""So many lines at once; after that one a second."""
+_SHOWN = 160
+
+
+def printable(text: str, most: int = _SHOWN) -> str:
+    """`text` on one line, fit for a terminal: control characters and the like are escaped."""
+    shown = "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode()
+        for char in text[:most]
+    )
+    return shown + "..." if len(text) > most else shown
+
+
+def last_line(detail: str) -> str:
+    """The last line of a stderr tail or traceback that says something."""
+    return next((line.strip() for line in reversed(detail.splitlines()) if line.strip()), "")
+
+
+def duration(seconds: float) -> str:
+    """`3 s`, `4 min`, `2 h 5 min`."""
+    if seconds < 1:
+        return f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+class FailureLines:
+    """One line per failed attempt, until there are too many: then their number."""
+
+    def __init__(self, say: Callable[[str], None], clock: Clock, max_attempts: int) -> None:
+        self._say = say
+        self._clock = clock
+        self._max_attempts = max_attempts
+        self._allowed = float(_BURST)
+        self._at = clock.monotonic()
+        self._unsaid = 0
+
+    def failed(self, lease: Lease, reason: str, detail: str, settlement: Settlement) -> None:
+        """An attempt failed, and this is what becomes of its param."""
+        now = self._clock.monotonic()
+        self._allowed = min(_BURST, self._allowed + now - self._at)
+        self._at = now
+        if self._allowed < 1:
+            self._unsaid += 1
+            return
+        self._allowed -= 1
+        self.say_unsaid()
+        why = printable(reason)
+        last = last_line(detail)
+        if last:
+            why += f" ({printable(last)})"
+        if settlement.kind == "bury":
+            end = "it is dead now"
+        else:
+            end = f"attempt {lease.attempt} of {self._max_attempts}"
+            end += f", again in {settlement.delay_s:.0f} s"
+        self._say(f"{printable(lease.id)}: {why}: {end}")
+
+    def say_unsaid(self) -> None:
+        """How many attempts failed without a line."""
+        if self._unsaid:
+            self._say(f"and {self._unsaid} more failed attempts")
+            self._unsaid = 0
+
+
+def last_words(summary: Summary, stats: Stats | None) -> str:
+    """`998 done, 2 dead (1 new) in 3 min: see minion failures`."""
+    dead = summary.dead if stats is None or stats.dead is None else stats.dead
+    text = f"{summary.done} done"
+    if dead:
+        text += f", {dead} dead ({summary.dead} new)"
+    if summary.given_back:
+        text += f", {summary.given_back} given back"
+    if summary.lost:
+        text += f", {summary.lost} lost to other minions"
+    text += f" in {duration(summary.seconds)}"
+    if dead:
+        text += ": see minion failures"
+    return text

@@ -1,0 +1,231 @@
+"""The queue as the loop sees it: what is held, what is to be settled, and patience.
+
+Acks and give-backs are gathered and told in batches. When the queue can't be reached, what was
+to be told is kept and told later; the loop goes on meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from minionize.contracts.engine import Engine
+from minionize.errors import EngineUnavailable
+from minionize.values import Clock, Failure, Lease, Stats
+from minionize.worker.decisions import Settlement
+
+GATHER_S = 0.02
+"""An ack waits for others this long at most."""
+_FIRST_RETRY_S = 0.1
+_LAST_RETRY_S = 10.0
+
+
+class Link:
+    """An engine, the leases that this minion holds, and what it has to tell about them."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        clock: Clock,
+        *,
+        lease_s: float,
+        reconnect_s: float,
+        say: Callable[[str], None],
+    ) -> None:
+        """`say` is told when the queue can't be reached and when it can again."""
+        self.engine = engine
+        self.held: dict[str, Lease] = {}
+        """Everything leased and not settled yet, by id."""
+        self.marked: set[str] = set()
+        """Ids of those that the queue knows as started."""
+        self.acks: list[Lease] = []
+        self._nacks: dict[tuple[float, bool, bool], list[Lease]] = {}
+        self._buries: list[tuple[Lease, Failure]] = []
+        self.flush_at: float | None = None
+        """When to flush; None while there is nothing to tell."""
+        self._clock = clock
+        self._lease_s = lease_s
+        self._reconnect_s = reconnect_s
+        self._say = say
+        self._down_since: float | None = None
+        self._retry_at = 0.0
+        self._retry_s = _FIRST_RETRY_S
+        self._renewed_at = clock.monotonic()
+
+    @property
+    def down(self) -> bool:
+        """Whether the queue could not be reached when last asked."""
+        return self._down_since is not None
+
+    @property
+    def retry_at(self) -> float:
+        """When it may be asked again, while it is down."""
+        return self._retry_at
+
+    @property
+    def gathered(self) -> int:
+        """How many of the held leases came to an end that the queue was not told yet."""
+        if self.flush_at is None:
+            return 0
+        return len(self.acks) + len(self._buries) + sum(map(len, self._nacks.values()))
+
+    def gathered_ids(self) -> set[str]:
+        """Their ids."""
+        ended = [*self.acks, *(lease for lease, _ in self._buries)]
+        for leases in self._nacks.values():
+            ended += leases
+        return {lease.id for lease in ended}
+
+    def expired(self, now: float) -> bool:
+        """Whether the leases must be given up, since they could not be renewed in time."""
+        return bool(self.held) and now - self._renewed_at > self._lease_s
+
+    def since_renewed(self, now: float) -> float:
+        """Seconds since all leases were renewed."""
+        return now - self._renewed_at
+
+    def lease(self, limit: int, wait_s: float) -> Sequence[Lease]:
+        """Up to `limit` params; they are held from now on."""
+        if self._waits():
+            return ()
+        if not self.held:
+            self._renewed_at = self._clock.monotonic()
+        try:
+            leases = self.engine.lease(limit, wait_s)
+        except EngineUnavailable as error:
+            self._failed(error)
+            return ()
+        self._reached()
+        if leases:
+            self.held.update([(lease.id, lease) for lease in leases])
+        return leases
+
+    def settled(self, lease: Lease, settlement: Settlement, now: float) -> None:
+        """Tell this about `lease` with the next flush."""
+        if settlement.kind == "ack":
+            self.acks.append(lease)
+        elif settlement.kind == "nack":
+            key = (settlement.delay_s, settlement.charge, settlement.later)
+            self._nacks.setdefault(key, []).append(lease)
+        elif settlement.failure is not None:
+            self._buries.append((lease, settlement.failure))
+        if self.flush_at is None:
+            self.flush_at = now + GATHER_S
+
+    def give_back(self, leases: Iterable[Lease], now: float, delay_s: float = 0.0) -> None:
+        """Give these back uncharged with the next flush."""
+        back = Settlement("nack", delay_s=delay_s)
+        for lease in leases:
+            self.settled(lease, back, now)
+
+    def flush(self) -> bool:
+        """Tell the queue what gathered. False if it could not be told all of it now."""
+        if self.flush_at is None:
+            return True
+        if self._waits():
+            return False
+        try:
+            if self.acks:
+                self.engine.ack(self.acks)
+                self._forget(self.acks)
+                self.acks.clear()
+            while self._buries:
+                lease, failure = self._buries[-1]
+                self.engine.bury([lease], failure)
+                self._forget([lease])
+                self._buries.pop()
+            while self._nacks:
+                key, leases = next(iter(self._nacks.items()))
+                delay_s, charge, later = key
+                self.engine.nack(leases, delay_s=delay_s, charge=charge, later=later)
+                self._forget(leases)
+                del self._nacks[key]
+        except EngineUnavailable as error:
+            self._failed(error)
+            return False
+        self._reached()
+        self.flush_at = None
+        return True
+
+    def extend(self) -> list[Lease]:
+        """The heartbeat. Returns the leases that were lost; they are held no more."""
+        if self._waits():
+            return []
+        asked_at = self._clock.monotonic()
+        try:
+            lost = list(self.engine.extend(self.held.values()))
+        except EngineUnavailable as error:
+            self._failed(error)
+            return []
+        self._renewed_at = asked_at
+        self._reached()
+        self._forget(lost)
+        return lost
+
+    def give_up_all(self) -> list[Lease]:
+        """All leases are lost, since nobody could renew them; what is not settled yet."""
+        lost = list(self.held.values())
+        self.held.clear()
+        self.marked.clear()
+        self.acks.clear()
+        self._nacks.clear()
+        self._buries.clear()
+        self.flush_at = None
+        return lost
+
+    def started(self, leases: Sequence[Lease]) -> bool:
+        """Mark these as running. False if the queue could not be told."""
+        if self._waits():
+            return False
+        try:
+            self.engine.started(leases)
+        except EngineUnavailable as error:
+            self._failed(error)
+            return False
+        self._reached()
+        self.marked.update([lease.id for lease in leases])
+        return True
+
+    def stats(self) -> Stats | None:
+        """What the queue holds, or None if it could not be asked."""
+        if self._waits():
+            return None
+        try:
+            stats = self.engine.stats()
+        except EngineUnavailable as error:
+            self._failed(error)
+            return None
+        self._reached()
+        return stats
+
+    def _forget(self, leases: Iterable[Lease]) -> None:
+        held = self.held
+        for lease in leases:
+            held.pop(lease.id, None)
+        if self.marked:
+            self.marked.difference_update([lease.id for lease in leases])
+
+    def _waits(self) -> bool:
+        return self._down_since is not None and self._clock.monotonic() < self._retry_at
+
+    def _reached(self) -> None:
+        if self._down_since is not None:
+            away_s = self._clock.monotonic() - self._down_since
+            self._down_since = None
+            self._retry_s = _FIRST_RETRY_S
+            self._say(f"{self.engine.url}: reached again after {away_s:.0f} s")
+
+    def _failed(self, error: EngineUnavailable) -> None:
+        """Wait a little longer each time; give up after `reconnect_s`."""
+        # Slow to import, and a queue that can be reached needs none.
+        import random
+
+        now = self._clock.monotonic()
+        if self._down_since is None:
+            self._down_since = now
+            self._say(f"{error}; trying again for {self._reconnect_s:.0f} s")
+        elif now - self._down_since >= self._reconnect_s:
+            raise EngineUnavailable(
+                f"{error} (tried for {now - self._down_since:.0f} s; see --reconnect)"
+            ) from error
+        self._retry_at = now + self._retry_s * random.uniform(0.5, 1.0)
+        self._retry_s = min(_LAST_RETRY_S, 2 * self._retry_s)

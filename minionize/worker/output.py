@@ -1,0 +1,258 @@
+"""Where a run's output goes: unlinked files, and from there to the minion's own output.
+
+A program writes into a file without a name, so it never waits for us and we never keep its
+output in memory. What is passed on can be punched out of the file, so that a program that floods
+takes no more disk than the reader is behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import itertools
+import os
+import select
+import stat
+from collections.abc import Callable
+
+CHUNK = 256 * 1024
+TURN_BYTES = 16 * 1024 * 1024
+"""So much is passed on at once; then the loop looks after leases before it goes on."""
+TAIL_BYTES = 2048
+"""Of stderr, kept for a failure."""
+KEPT_BYTES = 64 * 1024
+"""Of captured output: what is longer keeps its head and its tail, half of this each."""
+PUNCH_BYTES = 4 * 1024 * 1024
+"""Space is given back to the disk in pieces of at least this."""
+_BLOCK = 4096
+_names = itertools.count()
+
+
+def open_unlinked(folder: str) -> int:
+    """A descriptor (3 or more) of a new file without a name in `folder`, for append."""
+    try:
+        fd = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_APPEND, 0o600)
+    except (AttributeError, OSError):
+        # This file system knows no O_TMPFILE.
+        path = os.path.join(folder, f".minion-{os.getpid()}-{next(_names)}")
+        fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        os.unlink(path)
+    return above_standard(fd)
+
+
+def above_standard(fd: int) -> int:
+    """`fd`, moved to 3 or more where the minion itself was started without 0, 1 or 2."""
+    if fd > 2:
+        return fd
+    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+    os.close(fd)
+    return moved
+
+
+class Spool:
+    """The file that one stream of one slot writes to."""
+
+    __slots__ = ("_folder", "_punched", "fd", "passed")
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self.fd = open_unlinked(folder)
+        self.passed = 0
+        """Bytes passed on so far."""
+        self._punched = 0
+
+    def size(self) -> int:
+        """Bytes written so far. The program appends, so the shared position is free to move."""
+        return os.lseek(self.fd, 0, os.SEEK_END)
+
+    def clear(self) -> None:
+        """Empty it for the next run."""
+        os.ftruncate(self.fd, 0)
+        self.passed = self._punched = 0
+
+    def give_away(self) -> int:
+        """The descriptor, to be closed by who takes it; the next run gets a new file."""
+        fd, self.fd = self.fd, open_unlinked(self._folder)
+        self.passed = self._punched = 0
+        return fd
+
+    def tail(self) -> str:
+        """The last `TAIL_BYTES`, as text."""
+        return read_tail(self.fd, self.size())
+
+    def kept(self) -> str:
+        """All of it, or head and tail, as text."""
+        size = self.size()
+        if size <= KEPT_BYTES:
+            return os.pread(self.fd, KEPT_BYTES, 0).decode(errors="replace")
+        half = KEPT_BYTES // 2
+        head = os.pread(self.fd, half, 0).decode(errors="replace")
+        tail = os.pread(self.fd, half, size - half).decode(errors="replace")
+        return f"{head}\n[... {size - KEPT_BYTES} bytes left out ...]\n{tail}"
+
+    def free_passed(self) -> None:
+        """Give what was passed on back to the disk, but for the tail."""
+        self._punch_to(self.passed - TAIL_BYTES, 0)
+
+    def free_middle(self) -> None:
+        """Give back what `kept` will leave out."""
+        self._punch_to(self.size() - KEPT_BYTES, KEPT_BYTES)
+
+    def _punch_to(self, end: int, start: int) -> None:
+        start = max(self._punched, start) // _BLOCK * _BLOCK
+        end = end // _BLOCK * _BLOCK
+        if end - start >= PUNCH_BYTES:
+            punch(self.fd, start, end - start)
+            self._punched = end
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+def read_tail(fd: int, size: int) -> str:
+    """The last `TAIL_BYTES` of a file of `size` bytes, as text from a full line on."""
+    if not size:
+        return ""
+    raw = os.pread(fd, TAIL_BYTES, max(0, size - TAIL_BYTES))
+    text = raw.decode(errors="replace")
+    if size > TAIL_BYTES and "\n" in text[:-1]:
+        text = text[text.index("\n") + 1 :]
+    return text
+
+
+def punch(fd: int, start: int, length: int) -> None:
+    """Free the disk space of a part of a file; its size stays. Where the file system can't, it
+    is left as it is: the file is gone when the run ends."""
+    # Python has no fallocate with flags; ctypes is slow to import and only a flood needs it.
+    import ctypes
+
+    with contextlib.suppress(AttributeError, OSError):
+        keep_size_and_punch_hole = 0x01 | 0x02
+        ctypes.CDLL(None).fallocate(
+            fd, keep_size_and_punch_hole, ctypes.c_int64(start), ctypes.c_int64(length)
+        )
+
+
+class Sink:
+    """The minion's own stdout or stderr. Never blocks on a reader that is slow: then leases
+    would be lost."""
+
+    def __init__(
+        self,
+        fd: int,
+        name: str,
+        on_closed: Callable[[str], None],
+        before: Callable[[], None] | None = None,
+    ) -> None:
+        """`on_closed` is called once, with what is wrong, when nothing can be written any more;
+        `before` before anything is written."""
+        self.name = name
+        self.fd = fd
+        self.closed = False
+        """Nothing can be written (any more)."""
+        self.lost = False
+        """It was open once, so what is not written is missing."""
+        self.blocked = False
+        self._on_closed = on_closed
+        self._before = before
+        self._reopened = -1
+        self._piece = CHUNK
+        try:
+            mode = os.fstat(fd).st_mode
+        except OSError:
+            # Started without it: that is what was asked for.
+            self.closed = True
+            return
+        if not (stat.S_ISREG(mode) or mode == os.stat(os.devnull).st_mode):
+            self._make_patient(fd)
+
+    def _make_patient(self, fd: int) -> None:
+        """Writes must not block. O_NONBLOCK on `fd` itself would be shared with the shell and
+        everybody else who has it, so the pipe or terminal is opened anew."""
+        try:
+            flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY
+            self._reopened = self.fd = above_standard(os.open(f"/proc/self/fd/{fd}", flags))
+        except OSError:
+            # A socket, or a pipe of another user: ask before each small piece.
+            self._piece = select.PIPE_BUF
+
+    def write(self, data: memoryview | bytes) -> int:
+        """Write what goes without waiting; how many bytes. 0 with `blocked` or `closed` set."""
+        if self.closed:
+            return len(data)
+        try:
+            if self._piece < CHUNK and not _writable(self.fd):
+                self.blocked = True
+                return 0
+            done = os.write(self.fd, data[: self._piece])
+            self.blocked = False
+            return done
+        except BlockingIOError:
+            self.blocked = True
+            return 0
+        except OSError as error:
+            # EPIPE: the reader went away. Or the disk of a file is full.
+            self.closed = self.lost = True
+            self.blocked = False
+            self._on_closed(f"{self.name}: {os.strerror(error.errno or 0)}")
+            return len(data)
+
+    def pass_on(self, fd: int, start: int, end: int) -> int:
+        """Copy this part of a file, as far as goes without waiting; returns how far."""
+        stop = min(end, start + TURN_BYTES)
+        if self._before is not None and start < stop and not self.closed:
+            self._before()
+        while start < stop:
+            data = os.pread(fd, min(CHUNK, stop - start), start)
+            if not data:
+                break
+            done = self.write(data)
+            start += done
+            if done < len(data) and (self.blocked or not done):
+                break
+        return start
+
+    def close(self) -> None:
+        """Let go of what was opened anew."""
+        if self._reopened >= 0:
+            os.close(self._reopened)
+            self._reopened = -1
+            self.closed = True
+
+
+def _writable(fd: int) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    return bool(poll.poll(0))
+
+
+class Draft:
+    """A file that the user asked for: beside its place until the run ended well."""
+
+    def __init__(self, path: str, mark: str) -> None:
+        """Makes the folders too. OSError if that can't be."""
+        self.path = os.path.abspath(path)
+        folder, name = os.path.split(self.path)
+        os.makedirs(folder, exist_ok=True)
+        self._draft = os.path.join(folder, f".{name[:160]}.{mark}.part")
+        flags = os.O_CREAT | os.O_TRUNC | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
+        self.fd = above_standard(os.open(self._draft, flags, 0o666))
+
+    def tail(self) -> str:
+        """The last of it, as text."""
+        return read_tail(self.fd, os.fstat(self.fd).st_size)
+
+    def keep(self) -> None:
+        """Put it in its place, whole and durable. OSError if that can't be."""
+        os.fsync(self.fd)
+        os.replace(self._draft, self.path)
+        os.close(self.fd)
+
+    def drop(self) -> None:
+        """Remove it."""
+        with contextlib.suppress(OSError):
+            os.unlink(self._draft)
+        os.close(self.fd)
