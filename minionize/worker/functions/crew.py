@@ -1,0 +1,439 @@
+"""FunctionCrew: runs a Python function on params, in children that a zygote forks.
+
+Each slot has a child that is fed batches and notes down its outcomes in a file that outlives it.
+So a param that kills its child costs that param one attempt: those before it keep their outcome,
+those behind it run in the next child.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Protocol
+
+from minionize.callbacks.func import FuncCallback, overrides_hooks
+from minionize.contracts.crew import Outcome, Verdict
+from minionize.errors import MinionizeError, UsageError
+from minionize.values import Lease
+from minionize.worker.functions import hooks
+from minionize.worker.functions.nursery import Nursery
+from minionize.worker.functions.passing import Output
+from minionize.worker.functions.records import ended_by
+from minionize.worker.functions.slot import Slot, without
+from minionize.worker.output import Sink
+
+BATCH_S = 0.25
+"""A slot is given so much work at once."""
+BATCH_MOST = 4096
+TICK_S = 0.02
+"""How often outcomes of a batch that goes on are read, and live output is passed on."""
+STILLBORN_MOST = 3
+
+
+class Guarding(Protocol):
+    """What the crew needs of the guard."""
+
+    def hold(self, index: int, pgid: int) -> None:
+        """This process group is to die with the minion."""
+
+    def release(self, index: int) -> None:
+        """It is gone."""
+
+
+class FunctionCrew:
+    """The crew of a FuncCallback; see contracts/crew."""
+
+    def __init__(
+        self,
+        callback: FuncCallback,
+        *,
+        slots: int,
+        env: Mapping[str, str],
+        minion_id: str,
+        scratch: str,
+        out: Sink,
+        err: Sink,
+        wake_fd: int = -1,
+        timeout_s: float | None = None,
+        deadline: float | None = None,
+        capture: bool = False,
+        checkpoints: str | None = None,
+        guard: Guarding | None = None,
+        engine: Any = None,
+        lines: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        """Starts the interpreter that loads the function; `room` is 0 until it has it, and `wait`
+        raises UsageError if it can't. `scratch`: a folder for unlinked files. `engine` is what
+        the callback's hooks are given; `lines` takes warnings."""
+        self.slots = slots
+        self._callback = callback
+        self._hooked = overrides_hooks(callback)
+        self._capture = capture
+        self._timeout_s = timeout_s
+        self._guard = guard
+        self._engine = engine
+        self._lines = lines
+        self._output = Output(out, err, capture=capture, live=slots == 1)
+        self._told = {"minion_id": minion_id, "deadline": deadline, "checkpoints": checkpoints}
+        self._env = env
+        self._scratch = scratch
+        self._nursery = Nursery(callback, env, scratch, self._told)
+        if guard is not None:
+            guard.hold(slots, self._nursery.pid)
+        self._ready = False
+        self._error: MinionizeError | None = None
+        self._slots = [Slot(index, scratch) for index in range(slots)]
+        self._poll = select.poll()
+        self._wake_fd = wake_fd
+        if wake_fd >= 0:
+            self._poll.register(wake_fd, select.POLLIN)
+        self._poll.register(self._nursery.control, select.POLLIN)
+        self._by_fd: dict[int, Slot] = {}
+        self._ended: list[Outcome] = []
+        self._room_made = False
+        self._stopping = False
+        self._told_lost = False
+        self._closed = False
+
+    # -- what the worker calls ---------------------------------------------------------------
+
+    def room(self, seconds_each: float | None) -> int:
+        """See contracts/crew. 0 while the function is being loaded."""
+        if not self._ready or self._stopping or self._error or self._output.behind(self._slots):
+            return 0
+        most = 1 if seconds_each is None or self._hooked else _batch(seconds_each)
+        if most == 1:
+            return sum(slot.idle() for slot in self._slots)
+        room = 0
+        for slot in self._slots:
+            load = slot.load()
+            if load <= most // 2 and slot.open():
+                room += most - load
+        return room
+
+    def start(self, leases: Sequence[Lease]) -> None:
+        """See contracts/crew."""
+        now = time.monotonic()
+        plain: list[Lease] = []
+        for lease in leases:
+            if self._stopping:
+                self._ended.append(Outcome(lease, Verdict.ABORTED))
+                continue
+            if self._hooked:
+                failed = hooks.before(self._callback, lease, self._engine)
+                if failed is not None:
+                    self._ended.append(failed)
+                    continue
+            if lease.suspect:
+                min(self._slots, key=_order).add([lease], now)
+            else:
+                plain.append(lease)
+        for slot, share in _shares(self._slots, plain):
+            slot.add(share, now)
+        for slot in self._slots:
+            self._feed(slot, now)
+
+    def running(self) -> Sequence[tuple[Lease, float]]:
+        """See contracts/crew; as of the last `wait`."""
+        now = time.monotonic()
+        return [
+            (slot.queue[0], now - slot.began)
+            for slot in self._slots
+            if slot.began is not None and slot.queue
+        ]
+
+    def wait(self, timeout_s: float) -> list[Outcome]:
+        """See contracts/crew. UsageError if the function can't be loaded."""
+        until = time.monotonic() + timeout_s
+        outcomes, self._ended = self._ended, []
+        while True:
+            now = time.monotonic()
+            pause_s = 0.0 if outcomes or self._error else self._pause_s(until - now, now)
+            woken = self._hear(pause_s)
+            for slot in self._slots:
+                slot.harvest(outcomes, self._capture)
+            now = time.monotonic()
+            self._enforce(now)
+            self._output.pass_on(self._slots)
+            for slot in self._slots:
+                if slot.pending:
+                    self._feed(slot, now)
+            if self._ended:
+                outcomes += self._ended
+                self._ended = []
+            if outcomes or woken or self._error or self._room_made or now >= until:
+                break
+        self._room_made = False
+        if self._error is not None and not outcomes:
+            raise self._error
+        return self._finished(outcomes)
+
+    def revoke(self, older_than_s: float) -> list[Lease]:
+        """See contracts/crew."""
+        back: list[Lease] = []
+        now = time.monotonic()
+        for slot in self._slots:
+            slot.harvest(self._ended, self._capture)
+            since = slot.waits_since()
+            if since is not None and now - since >= older_than_s:
+                back += slot.take_back()
+                for _, leases in slot.pending:
+                    back += leases
+                slot.pending.clear()
+                slot.alone = slot.alone and bool(slot.queue)
+        return back
+
+    def abort(self, ids: Collection[str]) -> None:
+        """See contracts/crew."""
+        now = time.monotonic()
+        for slot in self._slots:
+            slot.harvest(self._ended, self._capture)
+            if any(lease.id in ids for lease in slot.queue):
+                back = slot.take_back()
+                if back:
+                    slot.pending.appendleft((now, back))
+                if slot.queue and slot.queue[0].id in ids:
+                    self._kill(slot, Verdict.ABORTED, "")
+            self._ended += [
+                Outcome(lease, Verdict.ABORTED, slot.index) for lease in without(slot.pending, ids)
+            ]
+
+    def terminate(self) -> None:
+        """See contracts/crew. Nothing is started any more."""
+        self._stopping = True
+        for slot in self._slots:
+            slot.harvest(self._ended, self._capture)
+            self._drop_waiting(slot)
+            if slot.queue and slot.doom is None:
+                slot.doom = (slot.queue[0], Verdict.ABORTED, "")
+                self._nursery.signal(slot.index, slot.birth, signal.SIGTERM)
+
+    def kill(self) -> None:
+        """See contracts/crew. Nothing is started any more."""
+        self._stopping = True
+        for slot in self._slots:
+            self._drop_waiting(slot)
+            if slot.queue:
+                self._kill(slot, Verdict.ABORTED, "")
+
+    def close(self) -> None:
+        """See contracts/crew."""
+        if self._closed:
+            return
+        self._closed = True
+        for slot in self._slots:
+            if slot.queue:
+                self._nursery.signal(slot.index, slot.birth, signal.SIGKILL)
+        for slot in self._slots:
+            if slot.link is not None:
+                slot.link.close()
+        self._nursery.end(patience_s=2.0)
+        self._release()
+        self._output.pass_on(self._slots, final=True)
+        for slot in self._slots:
+            slot.close()
+
+    # -- children ------------------------------------------------------------------------------
+
+    def _feed(self, slot: Slot, now: float) -> None:
+        """Send what the slot may have now; with a new child if it has none."""
+        if not slot.pending or not self._ready:
+            return
+        if slot.link is None:
+            ends = slot.conceive()
+            self._nursery.fork(slot.index, slot.birth, ends)
+            os.close(ends[0])
+            assert slot.link is not None
+            self._by_fd[slot.link.fileno()] = slot
+            self._poll.register(slot.link, select.POLLIN)
+        slot.send(now)
+        if slot.unsent:
+            self._poll.modify(slot.link, select.POLLIN | select.POLLOUT)
+
+    def _hear(self, pause_s: float) -> bool:
+        """Wait for a message, a batch that is over, or a signal; whether the last it was."""
+        woken = False
+        for fd, happened in self._poll.poll(max(0.0, pause_s) * 1000):
+            slot = self._by_fd.get(fd)
+            if fd == self._wake_fd:
+                woken = True
+            elif slot is None:
+                self._listen()
+            else:
+                assert slot.link is not None
+                if happened & select.POLLOUT:
+                    slot.flush()
+                    if not slot.unsent:
+                        self._poll.modify(fd, select.POLLIN)
+                if happened & select.POLLHUP:
+                    self._forget_link(slot)  # or poll would tell it for ever
+                elif happened & select.POLLIN:
+                    slot.answered()
+        return woken
+
+    def _listen(self) -> None:
+        """Heed what the zygote tells."""
+        messages, there = self._nursery.messages()
+        for told in messages:
+            if "ready" in told:
+                self._ready = True
+                self._room_made = True
+            elif "unusable" in told:
+                self._error = UsageError(told["unusable"])
+            else:
+                slot = self._slots[told.get("born", told.get("died", told.get("unborn", 0)))]
+                if slot.birth != told["birth"]:
+                    continue
+                if "born" in told:
+                    slot.pid = told["pid"]
+                    if self._guard is not None:
+                        self._guard.hold(slot.index, slot.pid)
+                elif "died" in told:
+                    self._bury(slot, told)
+                else:
+                    self._bury(slot, {"status": 0})
+                    self._error = MinionizeError(
+                        f"no process can be started ({told['why']}): free memory or processes, "
+                        "or use fewer slots"
+                    )
+        if not there:
+            self._replace_nursery()
+
+    def _bury(self, slot: Slot, told: dict[str, Any]) -> None:
+        slot.harvest(self._ended, self._capture)
+        self._forget_link(slot)
+        if self._guard is not None:
+            self._guard.release(slot.index)
+        outcome = slot.bury(told, time.monotonic(), self._capture)
+        if outcome is not None:
+            self._ended.append(outcome)
+        if self._stopping:
+            self._drop_waiting(slot)
+        if slot.stillborn >= STILLBORN_MOST:
+            self._error = MinionizeError(
+                f"the processes of {self._callback.name} die before they run anything, the last "
+                f"by {ended_by(told['status'])}: try --inline"
+            )
+
+    def _forget_link(self, slot: Slot) -> None:
+        if slot.link is not None and self._by_fd.pop(slot.link.fileno(), None) is not None:
+            self._poll.unregister(slot.link)
+
+    def _replace_nursery(self) -> None:
+        """The zygote died, by a signal from somewhere: its children are ended, too."""
+        self._poll.unregister(self._nursery.control)
+        status = self._nursery.end(patience_s=1.0)
+        if not self._ready:
+            if self._error is None:
+                self._error = UsageError(
+                    f"Python died ({ended_by(status)}) while it loaded {self._callback.name}"
+                )
+            return
+        self._lines(f"the parent of the function's processes died ({ended_by(status)}): once more")
+        self._ready = False
+        for slot in self._slots:
+            if slot.pid:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(slot.pid, signal.SIGKILL)
+            if slot.link is not None:
+                self._bury(slot, {"status": status})
+                slot.stillborn = 0
+        self._release()
+        if self._stopping:
+            return
+        self._nursery = Nursery(self._callback, self._env, self._scratch, self._told)
+        self._poll.register(self._nursery.control, select.POLLIN)
+        if self._guard is not None:
+            self._guard.hold(self.slots, self._nursery.pid)
+
+    def _release(self) -> None:
+        if self._guard is not None:
+            for index in range(self.slots + 1):
+                self._guard.release(index)
+
+    # -- ending runs ---------------------------------------------------------------------------
+
+    def _kill(self, slot: Slot, verdict: Verdict, reason: str) -> None:
+        slot.doom = (slot.queue[0], verdict, reason)
+        self._nursery.signal(slot.index, slot.birth, signal.SIGKILL)
+
+    def _drop_waiting(self, slot: Slot) -> None:
+        back = slot.take_back()
+        for _, leases in slot.pending:
+            back += leases
+        slot.pending.clear()
+        self._ended += [Outcome(lease, Verdict.ABORTED, slot.index) for lease in back]
+
+    def _enforce(self, now: float) -> None:
+        """Kill the children whose run is over time."""
+        if self._timeout_s is None:
+            return
+        for slot in self._slots:
+            began = slot.began if slot.queue and slot.doom is None else None
+            if began is not None and now - began >= self._timeout_s:
+                self._kill(slot, Verdict.FAILED, "timeout")
+
+    def _pause_s(self, left_s: float, now: float) -> float:
+        """How long nothing needs us."""
+        pause_s = left_s
+        for slot in self._slots:
+            if not slot.queue:
+                continue
+            if len(slot.queue) > 1 or (slot.began is None and self._timeout_s is not None):
+                pause_s = min(pause_s, TICK_S)
+            elif self._timeout_s is not None and slot.began is not None and slot.doom is None:
+                pause_s = min(pause_s, slot.began + self._timeout_s - now)
+            if len(self._slots) == 1 and not self._capture:
+                pause_s = min(pause_s, 0.1)
+        if self._output.blocked:
+            pause_s = min(pause_s, 0.05)
+        return pause_s
+
+    # -- outcomes and output -------------------------------------------------------------------
+
+    def _finished(self, outcomes: list[Outcome]) -> list[Outcome]:
+        if self._hooked:
+            outcomes = [
+                outcome
+                if outcome.verdict is Verdict.ABORTED or outcome.seconds == 0.0
+                else hooks.after(self._callback, outcome, self._engine)
+                for outcome in outcomes
+            ]
+        if not self._told_lost:
+            for outcome in outcomes:
+                if outcome.detail and outcome.verdict is Verdict.DONE:
+                    self._told_lost = True
+                    self._lines(
+                        f"{outcome.lease.id}: {outcome.detail} (and so for others like it): "
+                        "return numbers, strings, lists and dicts, or write files"
+                    )
+                    break
+        return outcomes
+
+
+def _batch(seconds_each: float) -> int:
+    """How many runs of this length a slot is given at once."""
+    return max(1, min(BATCH_MOST, int(BATCH_S / max(seconds_each, 1e-7))))
+
+
+def _order(slot: Slot) -> tuple[bool, int, int]:
+    return not slot.idle(), slot.load(), slot.index
+
+
+def _shares(slots: Sequence[Slot], leases: list[Lease]) -> list[tuple[Slot, list[Lease]]]:
+    """Who gets which, so that all have about the same load afterwards. Idle ones come first."""
+    able = sorted((slot for slot in slots if slot.open()), key=_order)
+    able = able or sorted(slots, key=_order)
+    level = -(-(sum(slot.load() for slot in able) + len(leases)) // len(able))
+    shares: list[tuple[Slot, list[Lease]]] = []
+    start = 0
+    for slot in able:
+        count = min(len(leases) - start, max(0, level - slot.load()))
+        if count:
+            shares.append((slot, leases[start : start + count]))
+            start += count
+    return shares

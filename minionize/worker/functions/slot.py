@@ -1,0 +1,369 @@
+"""One slot of a function crew: the minion's side of a child, and what the child was given."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from collections import deque
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from minionize.contracts.crew import Outcome, Verdict
+from minionize.values import Lease
+from minionize.worker.functions import records
+from minionize.worker.functions.wire import HEADER
+from minionize.worker.output import Spool, open_unlinked
+
+FRAMES = 2
+"""Batches that a child may have: one that it works on, one that it finds when that is over."""
+FRAME_BYTES = 1 << 20
+RECORDS_BYTES = 4 << 20
+"""From here on the file of records is emptied when the child is idle next."""
+_READ_BYTES = 1 << 20
+_DONE = Verdict.DONE
+
+
+class Slot:
+    """Leases go `pending` -> `queue` (sent to the child) -> outcomes, always in order."""
+
+    def __init__(self, index: int, scratch: str) -> None:
+        self.index = index
+        self.out = Spool(scratch)
+        self.err = Spool(scratch)
+        self.out_end = self.err_end = 0
+        """Sizes of the two at the end of the last run that wrote something."""
+        self._scratch = scratch
+        self.birth = 0
+        self.pid = 0
+        """0 while there is no child, or its birth was not told yet."""
+        self.link: socket.socket | None = None
+        self._tokens = self._records = -1
+        self._read = 0
+        self.queue: deque[Lease] = deque()
+        self._frames: deque[list[float]] = deque()
+        """[leases left, time sent] of the batches that the queue consists of."""
+        self.unanswered = 0
+        """Batches that the child has not called over."""
+        self.pending: deque[tuple[float, list[Lease]]] = deque()
+        """Batches that were not sent yet, and since when."""
+        self.unsent = b""
+        self.began: float | None = None
+        """When the run at the head of the queue began; None while none has."""
+        self.doom: tuple[Lease, Verdict, str] | None = None
+        """Which run its child is being killed for, and what that makes of it."""
+        self.revoked = False
+        self.alone = False
+        """A suspect is in it: nothing else goes in until that is over."""
+        self.stillborn = 0
+        """Children in a row that died before they ran anything."""
+
+    # -- what it holds ---------------------------------------------------------------------
+
+    def current(self) -> Lease | None:
+        """The lease that is executing now, as of the last harvest."""
+        return self.queue[0] if self.began is not None and self.queue else None
+
+    def load(self) -> int:
+        """How many leases it holds."""
+        return len(self.queue) + sum(len(leases) for _, leases in self.pending)
+
+    def idle(self) -> bool:
+        """Whether a lease that came now would start at once."""
+        return not self.queue and not self.pending and not self.unanswered
+
+    def open(self) -> bool:
+        """Whether it takes another batch behind what it has."""
+        return (
+            not self.alone
+            and not self.revoked
+            and not self.pending
+            and self.unanswered < FRAMES
+            and (self._read < RECORDS_BYTES or not (self.queue or self.unanswered))
+        )
+
+    def add(self, leases: list[Lease], now: float) -> None:
+        """Queue these as batches of their own."""
+        size = 0
+        start = 0
+        for position, lease in enumerate(leases):
+            size += len(lease.text)
+            if size > FRAME_BYTES and position > start:
+                self.pending.append((now, leases[start:position]))
+                start, size = position, len(lease.text)
+        self.pending.append((now, leases[start:]))
+        if leases[0].suspect:
+            self.alone = True
+
+    # -- the child ---------------------------------------------------------------------------
+
+    def conceive(self) -> list[int]:
+        """New ends for a new child; returns the child's: link, tokens, records, stdout, stderr.
+        The caller sends them off and closes the first."""
+        self.birth += 1
+        self.pid = 0
+        self.link, theirs = socket.socketpair()
+        self.link.setblocking(False)
+        self._tokens = os.eventfd(0, os.EFD_SEMAPHORE | os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._records = self._open_records()
+        self._read = 0
+        return [theirs.detach(), self._tokens, self._records, self.out.fd, self.err.fd]
+
+    def _open_records(self) -> int:
+        """In memory (half the time per write) where the C library can; at most a few MiB."""
+        try:
+            fd = os.memfd_create("records", os.MFD_CLOEXEC)
+        except (AttributeError, OSError):
+            return open_unlinked(self._scratch)
+        fcntl.fcntl(fd, fcntl.F_SETFL, os.O_APPEND)
+        return fd
+
+    def send(self, now: float) -> None:
+        """Send what is pending, as far as the child may have it. `link` is there."""
+        while self.pending and not self.unsent and not self.revoked and self.unanswered < FRAMES:
+            if self._read >= RECORDS_BYTES:
+                if self.queue or self.unanswered:
+                    return
+                os.ftruncate(self._records, 0)
+                self._read = 0
+            _, leases = self.pending.popleft()
+            texts = ("[" + ",\n".join([lease.text for lease in leases]) + "]").encode()
+            meta = "\n".join([f"{lease.id} {lease.attempt}" for lease in leases]).encode()
+            self.queue.extend(leases)
+            self._frames.append([len(leases), now])
+            self.unanswered += 1
+            os.eventfd_write(self._tokens, len(leases))
+            self.unsent = HEADER.pack(len(leases), len(texts), len(meta)) + texts + meta
+            self.flush()
+
+    def flush(self) -> None:
+        """Send on what the socket did not take at once."""
+        try:
+            while self.unsent and self.link is not None:
+                self.unsent = self.unsent[self.link.send(self.unsent) :]
+        except BlockingIOError:
+            return
+        except OSError:
+            self.unsent = b""  # it died: the zygote will say so
+
+    def answered(self) -> None:
+        """Read the bytes that say that batches are over."""
+        if self.link is None:
+            return
+        try:
+            over = len(self.link.recv(64))
+        except BlockingIOError:
+            return
+        except OSError:
+            over = 0
+        self.unanswered = max(0, self.unanswered - over)
+        if not self.unanswered:
+            self.revoked = False
+
+    def take_back(self) -> list[Lease]:
+        """The leases that wait behind the current one, which now will never be started."""
+        taken = 0
+        if self._tokens >= 0:
+            try:
+                while taken < len(self.queue):
+                    os.eventfd_read(self._tokens)
+                    taken += 1
+            except BlockingIOError:
+                self.revoked = taken > 0 or self.revoked
+            else:
+                self.revoked = taken > 0 or self.revoked
+        back = [self.queue.pop() for _ in range(taken)][::-1]
+        while taken:
+            last = self._frames[-1]
+            less = min(taken, int(last[0]))
+            last[0] -= less
+            taken -= less
+            if not last[0]:
+                self._frames.pop()
+        if not self._frames:
+            self.began = None
+        return back
+
+    def waits_since(self) -> float | None:
+        """When the first of those that wait behind the current one was given to us."""
+        behind = 1 if self.began is not None else 0
+        for count, since in self._frames:
+            if count > behind:
+                return since
+            behind = 0
+        return self.pending[0][0] if self.pending else None
+
+    # -- outcomes ----------------------------------------------------------------------------
+
+    def harvest(self, outcomes: list[Outcome], capture: bool) -> None:
+        """Append the outcomes that the child noted down since the last time."""
+        while self._records >= 0:
+            lines = os.pread(self._records, _READ_BYTES, self._read)
+            lines = lines[: lines.rfind(b"\n") + 1]
+            if not lines:
+                return
+            self._read += len(lines)
+            self._decode(records.decode(lines), outcomes, capture)
+
+    def _decode(self, noted: list[Any], outcomes: list[Outcome], capture: bool) -> None:
+        began = self.began or 0.0
+        popleft, index = self.queue.popleft, self.index
+        nothing = "" if capture else None
+        left = int(self._frames[0][0]) if self._frames else 0
+        for record in noted:
+            if type(record) is float:
+                if capture:
+                    outcome = Outcome(popleft(), _DONE, index, record - began, stdout="", stderr="")
+                else:
+                    outcome = Outcome(popleft(), _DONE, index, record - began)
+                outcomes.append(outcome)
+                began = record
+            elif len(record) == 2:
+                outcomes.append(
+                    Outcome(
+                        popleft(),
+                        _DONE,
+                        index,
+                        record[0] - began,
+                        result=record[1],
+                        stdout=nothing,
+                        stderr=nothing,
+                    )
+                )
+                began = record[0]
+            elif len(record) == 1:
+                began = record[0]
+                continue
+            else:
+                outcomes.append(self._more(popleft(), record, began, capture))
+                began = record[0]
+            left -= 1
+            if not left:
+                self._frames.popleft()
+                left = int(self._frames[0][0]) if self._frames else 0
+                began = 0.0
+        if self._frames:
+            self._frames[0][0] = left
+        self.began = began or None
+        self.stillborn = 0
+        if not self.queue and not self.pending:
+            self.alone = False
+
+    def _more(self, lease: Lease, record: list[Any], began: float, capture: bool) -> Outcome:
+        ended, out_end, err_end, told = record
+        stdout, stderr = self._written(out_end, err_end) if capture else (None, None)
+        self.out_end, self.err_end = out_end, err_end
+        fields = records.Fields(**told)
+        return Outcome(
+            lease,
+            Verdict(fields.verdict),
+            self.index,
+            max(0.0, ended - began),
+            exit_status=fields.exit_status,
+            cpu_s=fields.cpu_s,
+            peak_kib=fields.peak_kib,
+            peak_below=fields.peak_below,
+            reason=fields.reason,
+            detail=fields.detail,
+            delay_s=fields.delay_s,
+            result=fields.result,
+            stdout=stdout,
+            stderr=stderr,
+        )
+
+    def _written(self, out_end: int, err_end: int) -> tuple[str, str]:
+        """What the run that ended here wrote to stdout and to stderr."""
+        return (
+            records.excerpt(self.out.fd, self.out_end, out_end),
+            records.excerpt(self.err.fd, self.err_end, err_end),
+        )
+
+    def bury(self, told: dict[str, Any], now: float, capture: bool) -> Outcome | None:
+        """The child died as the zygote told. The outcome of the run that it was in, if any; what
+        waited behind it is pending again."""
+        rest = self.take_back()
+        outcome = None
+        if self.queue:
+            lease = self.queue.popleft()
+            if self.doom is not None and self.doom[0] is not lease:
+                # The one that we wanted to end was faster, and its successor got the signal.
+                rest.insert(0, lease)
+            else:
+                outcome = self._crashed(lease, told, now, capture)
+            self.stillborn = 0
+        else:
+            self.stillborn += 1
+        self.out_end, self.err_end = self.out.size(), self.err.size()
+        self._part()
+        if rest:
+            self.pending.appendleft((now, rest))
+        elif not self.pending:
+            self.alone = False
+        return outcome
+
+    def _crashed(self, lease: Lease, told: dict[str, Any], now: float, capture: bool) -> Outcome:
+        verdict, status = Verdict.FAILED, told["status"]
+        reason = records.ended_by(status)
+        if self.doom is not None:
+            _, verdict, why = self.doom
+            reason = why or reason
+        out_end, err_end = self.out.size(), self.err.size()
+        stdout, stderr = self._written(out_end, err_end) if capture else (None, None)
+        return Outcome(
+            lease,
+            verdict,
+            self.index,
+            max(0.0, now - self.began) if self.began is not None else 0.0,
+            exit_status=status,
+            cpu_s=told.get("cpu_s"),
+            peak_kib=told.get("peak_kib"),
+            peak_below=True,
+            reason=reason,
+            detail=records.tail(self.err.fd, self.err_end, err_end),
+            stdout=stdout,
+            stderr=stderr,
+        )
+
+    def _part(self) -> None:
+        """Close the ends of a child that is gone."""
+        if self.link is not None:
+            self.link.close()
+            self.link = None
+        for fd in (self._tokens, self._records):
+            if fd >= 0:
+                os.close(fd)
+        self._tokens = self._records = -1
+        self._read = self.pid = self.unanswered = 0
+        self._frames.clear()
+        self.unsent = b""
+        self.began = self.doom = None
+        self.revoked = False
+
+    def clear_output(self) -> None:
+        """Empty the files of output, if the child is idle and all is passed on."""
+        sizes = (self.out.size(), self.err.size())
+        if self.queue or self.unanswered or (self.out.passed, self.err.passed) != sizes:
+            return
+        self.out.clear()
+        self.err.clear()
+        self.out_end = self.err_end = 0
+
+    def close(self) -> None:
+        """Let go of everything; what it held is nobody's business any more."""
+        self._part()
+        self.out.close()
+        self.err.close()
+
+
+def without(pending: deque[tuple[float, list[Lease]]], ids: Collection[str]) -> Sequence[Lease]:
+    """Take the leases of these ids out of `pending`; returns them."""
+    gone: list[Lease] = []
+    kept: list[tuple[float, list[Lease]]] = []
+    for since, leases in pending:
+        gone += [lease for lease in leases if lease.id in ids]
+        left = [lease for lease in leases if lease.id not in ids]
+        if left:
+            kept.append((since, left))
+    pending.clear()
+    pending.extend(kept)
+    return gone
