@@ -133,7 +133,10 @@ class Source:
 def open_source(source: str | os.PathLike[str] | BinaryIO) -> Source:
     """Open a path, `-` (standard input) or an open binary stream. UsageError names what fails."""
     if source == STDIN:
-        return Source("standard input", lambda size: os.read(0, size), 0)
+        try:
+            return Source("standard input", lambda size: os.read(0, size), 0)
+        except OSError:
+            raise UsageError("standard input is closed: name a FILE") from None
     if not isinstance(source, (str, os.PathLike)):
         name = getattr(source, "name", None)
         read = getattr(source, "read1", source.read)

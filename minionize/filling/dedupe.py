@@ -1,0 +1,214 @@
+"""`--dedupe`: leave out what was ever put into this queue, memory bounded.
+
+The index beside the queue holds only what was read back from the queue, never what is about
+to be put. So there is nothing that a crash could leave half done: what was put and is not in
+the index yet is read at the next feed, and what was not put is in no index. A lock file lets
+one feeder at a time compare and put.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol, cast
+
+from minionize.contracts.engine import Queue
+from minionize.errors import EngineUnavailable, NoSuchQueue, NotSupported
+from minionize.filling.canonical import content_hash
+from minionize.values import State, Stats
+
+INDEX = "dedupe.sqlite"
+LOCK = "dedupe.lock"
+_STATES = (State.WAITING, State.DELAYED, State.RUNNING, State.DEAD, State.DONE)
+_TABLES = """
+    PRAGMA cache_size = -8000;
+    PRAGMA temp_store = FILE;
+    CREATE TABLE IF NOT EXISTS seen (hash BLOB PRIMARY KEY) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS place (through INTEGER NOT NULL);
+    CREATE TEMP TABLE mine (hash BLOB PRIMARY KEY) WITHOUT ROWID;
+"""
+
+
+class WithHistory(Protocol):
+    """What a queue offers whose ids are places, and that keeps all it was ever given."""
+
+    def history(self, after: int) -> Iterator[tuple[int, str]]:
+        """Params put with an id above `after`, in order, with their ids."""
+
+
+class Deduper:
+    """Puts only what was never put into `queue`."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        *,
+        on_wait: Callable[[], None] = lambda: None,
+        wait_s: float = 300.0,
+    ) -> None:
+        """`on_wait` is called about each second while another feeder has the lock."""
+        self.skipped = 0
+        self._queue = queue
+        self._on_wait = on_wait
+        self._wait_s = wait_s
+        self._folder = queue.traits.folder
+        self._keeps_order = hasattr(queue, "history") and self._folder is not None
+        if not self._keeps_order and not (queue.traits.scans and queue.traits.keeps_done):
+            raise NotSupported(
+                f"{queue.url} forgets what was put, so --dedupe can't compare: sort -u the file"
+            )
+
+    def put(self, texts: Iterable[str]) -> int:
+        """Put those of `texts` that are new, among themselves too; returns how many."""
+        skipped = 0
+
+        def new_ones(index: sqlite3.Connection) -> Iterator[str]:
+            nonlocal skipped
+            for text in texts:
+                key = (content_hash(text),)
+                known = index.execute("SELECT 1 FROM seen WHERE hash = ?", key).fetchone()
+                if known is None:
+                    found = index.execute("INSERT OR IGNORE INTO temp.mine VALUES (?)", key)
+                    if found.rowcount:
+                        yield text
+                        continue
+                skipped += 1
+
+        try:
+            with self._locked(), contextlib.closing(self._up_to_date()) as index:
+                put = self._queue.put_texts(new_ones(index))
+        except sqlite3.Error as error:
+            raise EngineUnavailable(
+                f"--dedupe can't compare ({error}): is the folder for temporary files full?"
+            ) from error
+        self.skipped += skipped
+        return put
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        if self._folder is None:
+            yield
+            return
+        path = os.path.join(self._folder, LOCK)
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise _unavailable(path, error) from error
+        try:
+            self._wait_for(fd, path)
+            yield
+        finally:
+            os.close(fd)
+
+    def _wait_for(self, fd: int, path: str) -> None:
+        end = time.monotonic() + self._wait_s
+        while True:
+            try:
+                fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except (BlockingIOError, PermissionError):
+                if time.monotonic() > end:
+                    raise EngineUnavailable(
+                        f"{path}: another feed --dedupe is at work for {self._wait_s:.0f} s: "
+                        "wait for it, or end it"
+                    ) from None
+            except OSError as error:
+                raise _unavailable(path, error) from error
+            self._on_wait()
+            time.sleep(0.2)
+
+    def _up_to_date(self) -> sqlite3.Connection:
+        """The index with all that is in the queue now."""
+        if not self._keeps_order:
+            index = _opened("")
+            _add(index, self._scanned())
+            return index
+        assert self._folder is not None
+        path = os.path.join(self._folder, INDEX)
+        try:
+            return self._caught_up(path)
+        except sqlite3.DatabaseError:
+            # Torn, foreign or full of noise: it only repeats what the queue says.
+            for name in (path, f"{path}-journal"):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(name)
+        try:
+            return self._caught_up(path)
+        except sqlite3.Error as error:
+            raise EngineUnavailable(
+                f"{path}: the index of --dedupe can't be written ({error}): is the disk full?"
+            ) from error
+
+    def _caught_up(self, path: str) -> sqlite3.Connection:
+        _forget_pages(path)
+        index = _opened(path)
+        try:
+            [through] = index.execute("SELECT max(through) FROM place").fetchone()
+            through = through or 0
+            if through > (self._stats().put or 0):
+                # Not of this queue: made anew in the same folder, say.
+                index.execute("DELETE FROM seen")
+                through = 0
+            ids = [through]
+
+            def texts() -> Iterator[str]:
+                for id, text in cast(WithHistory, self._queue).history(through):
+                    ids[0] = id
+                    yield text
+
+            _add(index, texts())
+            index.execute("DELETE FROM place")
+            index.execute("INSERT INTO place VALUES (?)", ids)
+            index.commit()
+        except BaseException:
+            index.close()
+            raise
+        return index
+
+    def _scanned(self) -> Iterator[str]:
+        with contextlib.suppress(NoSuchQueue):
+            for state in _STATES:
+                for entry in self._queue.scan(state):
+                    yield entry.text
+
+    def _stats(self) -> Stats:
+        try:
+            return self._queue.stats()
+        except NoSuchQueue:
+            return Stats(put=0)
+
+
+def _opened(path: str) -> sqlite3.Connection:
+    index = sqlite3.connect(path, timeout=60)
+    try:
+        index.executescript(_TABLES)
+    except BaseException:
+        index.close()
+        raise
+    return index
+
+
+def _add(index: sqlite3.Connection, texts: Iterable[str]) -> None:
+    keys = ((content_hash(text),) for text in texts)
+    index.executemany("INSERT OR IGNORE INTO seen VALUES (?)", keys)
+
+
+def _forget_pages(path: str) -> None:
+    """Drop what this host's cache holds of the index: FUSE does not ask the server again when
+    another host wrote it."""
+    with contextlib.suppress(FileNotFoundError):
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(fd)
+
+
+def _unavailable(path: str, error: OSError) -> EngineUnavailable:
+    return EngineUnavailable(
+        f"{path}: the lock of --dedupe can't be taken ({error.strerror}): see minion doctor"
+    )
