@@ -55,23 +55,24 @@ def run(args: Sequence[str]) -> int:
 
 def _minionize(cmd: tuple[str, ...], **given: Any) -> int:
     loaded = settings.load(given)
-    lines = _mute if loaded.settings.quiet else _line
-    for note in loaded.notes:
-        lines(note)
     _check(loaded, cmd)
+    notes = list(loaded.notes)
+    if settings.shell_between(loaded.settings.env):
+        notes.append(
+            "a shell stands between the scheduler and this minion, and may keep its signals "
+            "to itself: write `exec minionize` in the job's script"
+        )
+    if not loaded.settings.quiet:
+        for note in notes:
+            _line(note)
     if loaded.settings.dry_run:
         from minionize.cli.dry_run import dry_run
 
         return dry_run(loaded.settings, cmd)
-    if settings.shell_between(loaded.settings.env):
-        lines(
-            "a shell stands between the scheduler and this minion, and may keep its signals "
-            "to itself: write `exec minionize` in the job's script"
-        )
     from minionize.assembly import make_minion
 
-    minion = make_minion(loaded.settings, _callback(loaded.settings, cmd), lines=lines)
-    summary = minion.run()
+    callback = _callback(loaded.settings, cmd)
+    summary = make_minion(loaded.settings, callback, lines=_line, terminal=sys.stderr).run()
     if summary.died_of is not None:
         die_of(summary.died_of)
     return summary.exit_status
@@ -108,10 +109,6 @@ def _check(loaded: Loaded, cmd: Sequence[str]) -> None:
 
 def _line(line: str) -> None:
     say(f"{NAME}: {one_line(line)}")
-
-
-def _mute(line: str) -> None:
-    """--quiet: errors are told by `finish`."""
 
 
 def _version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:

@@ -11,9 +11,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from minionize.callbacks.process import overridden_hooks
+from minionize.callbacks.template import LacksName
 from minionize.contracts.callback import Invocation, ProgramCallback
 from minionize.contracts.crew import Outcome, Verdict
-from minionize.errors import Reject, RetryLater
+from minionize.errors import Reject, RetryLater, UsageError
 from minionize.values import Lease
 from minionize.worker.delivery import BACKLOG, Deliveries, undelivered
 from minionize.worker.guard import Guard, kill_marked
@@ -180,6 +181,9 @@ class ProgramCrew:
             raise NotStarted(Verdict.REJECTED, error.reason) from error
         except RetryLater as error:
             raise NotStarted(Verdict.LATER, "RetryLater") from error
+        except UsageError:
+            # The command line is wrong, no param is: everything goes back, and the minion ends.
+            raise
         except Exception as error:
             raise _by_callback(error) from error
         if wanted.stdin is None and wanted.stdout is None and wanted.stderr is None:
@@ -525,6 +529,8 @@ def _by_callback(error: Exception) -> NotStarted:
     """A failed attempt: `to_cmd` or a hook raised."""
     import traceback
 
+    if isinstance(error, LacksName):
+        return NotStarted(Verdict.FAILED, str(error))
     detail = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     return NotStarted(Verdict.FAILED, type(error).__name__, detail[-4096:])
 

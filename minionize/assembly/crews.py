@@ -1,0 +1,57 @@
+"""The crew for a callback: of programs, or of functions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from minionize.contracts.crew import Crew
+from minionize.contracts.engine import Engine
+from minionize.settings import Settings
+from minionize.worker.guard import Guard
+from minionize.worker.signals import Stopping
+
+
+def make_crew(
+    callback: Any,
+    settings: Settings,
+    *,
+    engine: Engine,
+    minion_id: str,
+    stopping: Stopping,
+    guard: Guard,
+    before_output: Callable[[], None] | None,
+    lines: Callable[[str], None],
+) -> Crew:
+    """Programs for a callback with `invocation`, else functions. `before_output` is called
+    before anything is written to stdout or stderr."""
+    folder = engine.traits.folder
+    checkpoints = None if folder is None else os.path.join(os.path.abspath(folder), "checkpoints")
+    common: dict[str, Any] = {
+        "slots": settings.slots,
+        "env": settings.env,
+        "minion_id": minion_id,
+        "wake_fd": stopping.wake_fd,
+        "guard": guard,
+        "engine": engine,
+        "timeout_s": settings.timeout_s,
+        "deadline": settings.deadline,
+        "checkpoints": checkpoints,
+        "capture": settings.capture,
+        "stop": stopping.request,
+        "before_output": before_output,
+    }
+    if hasattr(callback, "invocation"):
+        from minionize.worker.programs import ProgramCrew
+
+        return ProgramCrew(
+            callback, on_exit=settings.on_exit, grace_s=settings.grace_s, tty=settings.tty, **common
+        )
+    if settings.inline:
+        from minionize.worker.functions.inline import InlineCrew
+
+        return InlineCrew(callback, lines=lines, **common)
+    from minionize.worker.functions.crew import FunctionCrew
+
+    return FunctionCrew(callback, lines=lines, **common)

@@ -1,0 +1,226 @@
+"""From settings to a wired minion: queue, reporter, crew and worker, opened in the right order."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TextIO
+
+from minionize.assembly.crews import make_crew
+from minionize.contracts.engine import EngineOptions
+from minionize.engines.registry import open_engine
+from minionize.errors import EngineUnavailable, NoSuchQueue, UsageError
+from minionize.settings import Settings
+from minionize.values import Clock, SystemClock
+from minionize.worker.guard import Guard
+from minionize.worker.signals import Stopping
+
+if TYPE_CHECKING:
+    from minionize.assembly.pouring import Pouring
+    from minionize.contracts.engine import Engine
+    from minionize.contracts.reporter import Reporter
+    from minionize.worker.live import Live
+    from minionize.worker.summary import Summary
+
+_FIRST_LOOK_S = 0.1
+_LAST_LOOK_S = 2.0
+
+
+class Minion:
+    """A minion that is ready to work. `run` may be called once."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        callback: Any,
+        *,
+        lines: Callable[[str], None],
+        terminal: TextIO | None = None,
+        write: Callable[[str], None] | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.settings = settings
+        self.callback = callback
+        self._lines = lines
+        self._terminal = terminal
+        self._write = write
+        self._clock = clock or SystemClock()
+
+    def run(self) -> Summary:
+        """Work until the end that the settings ask for. What keeps it from beginning is raised
+        (UsageError, NoSuchQueue, EngineUnavailable ...); after that the summary tells."""
+        settings = self.settings
+        if hasattr(self.callback, "check_program"):
+            self.callback.check_program()
+        # Before threads, and before anything large is imported: it is a copy of us.
+        guard = Guard.start()
+        opened: list[Any] = [guard]
+        pouring: Pouring | None = None
+        try:
+            if settings.slots >= guard.capacity:
+                raise UsageError(f"-j {settings.slots}: at most {guard.capacity - 1} slots")
+            options = self._engine_options()
+            if settings.from_file is not None:
+                from minionize.assembly.pouring import Pouring
+
+                pouring = Pouring(settings, options)
+                opened.append(pouring)
+                settings = replace(settings, queue=pouring.url)
+            engine = self._open_engine(settings, options)
+            opened.append(engine)
+            reporter = self._open_reporter(engine, options)
+            opened.append(reporter)
+            stopping = Stopping()
+            opened.append(stopping)
+            live = self._live()
+            crew = make_crew(
+                self.callback,
+                settings,
+                engine=engine,
+                minion_id=options.minion_id,
+                stopping=stopping,
+                guard=guard,
+                before_output=None if live is None else live.clear,
+                lines=self._lines,
+            )
+            opened.append(crew)
+
+            from minionize.worker.loop import Worker
+
+            worker = Worker(
+                engine,
+                crew,
+                reporter,
+                settings,
+                lines=self._lines,
+                clock=self._clock,
+                stopping=stopping,
+                guard=guard,
+                live=live,
+                command=_command(self.callback),
+            )
+        except BaseException:
+            for each in reversed(opened):
+                each.close()
+            raise
+        # The worker closes what it was given.
+        if pouring is None:
+            return worker.run()
+        pouring.start()
+        try:
+            summary = worker.run()
+        finally:
+            pouring.close()
+        if pouring.faults.count:
+            self._lines(
+                f"{pouring.faults.count} bad lines were left out, first {pouring.faults.first}"
+            )
+        if pouring.error is not None and summary.exit_status in (0, 1):
+            raise pouring.error
+        return summary
+
+    def _engine_options(self) -> EngineOptions:
+        host = os.uname().nodename
+        plain = "".join(c if (c.isascii() and c.isalnum()) or c in "._-" else "-" for c in host)
+        pid = os.getpid()
+        return EngineOptions(
+            lease_s=self.settings.lease_s,
+            create=False,
+            minion_id=f"{plain or 'host'}-{pid}-{os.urandom(3).hex()}",
+            host=host,
+            pid=pid,
+            slots=self.settings.slots,
+            clock=self._clock,
+            env=self.settings.env,
+        )
+
+    def _open_engine(self, settings: Settings, options: EngineOptions) -> Engine:
+        """Join the queue; with `wait` when it is there, and for `reconnect_s` when it can be
+        reached."""
+        clock = self._clock
+        began = clock.monotonic()
+        pause_s = _FIRST_LOOK_S
+        told = ""
+        while True:
+            try:
+                return open_engine(settings.queue, options)
+            except NoSuchQueue as error:
+                if not settings.wait:
+                    raise
+                if settings.max_time_s and clock.monotonic() - began > settings.max_time_s:
+                    raise
+                why = f"{error}; waiting for it"
+            except EngineUnavailable as error:
+                if clock.monotonic() - began >= settings.reconnect_s:
+                    raise
+                why = f"{error}; trying again for {settings.reconnect_s:.0f} s"
+            if why != told and not told:
+                self._lines(why)
+                told = why
+            clock.sleep(pause_s)
+            pause_s = min(_LAST_LOOK_S, 1.5 * pause_s)
+
+    def _open_reporter(self, engine: Engine, options: EngineOptions) -> Reporter:
+        settings = self.settings
+        folder = engine.traits.folder
+        name = settings.reporter or ("json" if folder is not None else "null")
+
+        from minionize.reporters import open_reporter, report_folder
+
+        return open_reporter(
+            name,
+            directory=report_folder(settings.report_dir, folder),
+            minion_id=options.minion_id,
+            host=options.host,
+            pid=options.pid,
+            slots=options.slots,
+            command=_command(self.callback),
+            clock=self._clock,
+            warn=self._lines,
+            write=self._write or _to_stdout,
+        )
+
+    def _live(self) -> Live | None:
+        settings, terminal = self.settings, self._terminal
+        if terminal is None or settings.quiet or settings.tty or not terminal.isatty():
+            return None
+        from minionize.worker.live import Live
+
+        try:
+            width = os.get_terminal_size(terminal.fileno()).columns - 1
+        except OSError:
+            width = 0
+        return Live(terminal, width if width > 0 else 79)
+
+
+def make_minion(
+    settings: Settings,
+    callback: Any,
+    *,
+    lines: Callable[[str], None],
+    terminal: TextIO | None = None,
+    write: Callable[[str], None] | None = None,
+    clock: Clock | None = None,
+) -> Minion:
+    """A minion that does `callback` with each param of the queue that `settings` name.
+
+    `callback` starts programs if it has `invocation` (ProcessCallback, CommandCallback), else it
+    is a FuncCallback. `lines` gets each line for a person; `terminal` shows a live line if it is
+    one; `write` takes the text of the stdout reporter. Nothing is opened before `run`.
+    """
+    return Minion(settings, callback, lines=lines, terminal=terminal, write=write, clock=clock)
+
+
+def _to_stdout(text: str) -> None:
+    sys.stdout.write(text)
+
+
+def _command(callback: Any) -> str:
+    """What the minion runs, for reports."""
+    for name in ("command", "name"):
+        said = getattr(callback, name, "")
+        if said and isinstance(said, str):
+            return str(said)
+    return type(callback).__name__
