@@ -21,7 +21,7 @@ from minionize.errors import MinionizeError, UsageError
 from minionize.values import Lease
 from minionize.worker.functions import hooks
 from minionize.worker.functions.nursery import Nursery
-from minionize.worker.functions.passing import Output
+from minionize.worker.functions.passing import Output, spool_folder
 from minionize.worker.functions.records import ended_by
 from minionize.worker.functions.slot import Slot, without
 from minionize.worker.output import Sink
@@ -31,11 +31,16 @@ BATCH_S = 0.25
 BATCH_MOST = 4096
 TICK_S = 0.02
 """How often outcomes of a batch that goes on are read, and live output is passed on."""
+LOADING_S = 0.05
+"""`wait` takes this long at least while the function is loaded, when there is nothing to do."""
 STILLBORN_MOST = 3
 
 
 class Guarding(Protocol):
     """What the crew needs of the guard."""
+
+    def arm(self, minion_id: str) -> None:
+        """Whatever carries this id in its environment is ours."""
 
     def hold(self, index: int, pgid: int) -> None:
         """This process group is to die with the minion."""
@@ -54,21 +59,20 @@ class FunctionCrew:
         slots: int,
         env: Mapping[str, str],
         minion_id: str,
-        scratch: str,
-        out: Sink,
-        err: Sink,
-        wake_fd: int = -1,
-        timeout_s: float | None = None,
-        deadline: float | None = None,
-        capture: bool = False,
-        checkpoints: str | None = None,
+        wake_fd: int,
         guard: Guarding | None = None,
         engine: Any = None,
+        timeout_s: float | None = None,
+        deadline: float | None = None,
+        checkpoints: str | None = None,
+        capture: bool = False,
+        stop: Callable[[str, int], None] = lambda why, by_signal: None,
+        before_output: Callable[[], None] | None = None,
         lines: Callable[[str], None] = lambda line: None,
     ) -> None:
-        """Starts the interpreter that loads the function; `room` is 0 until it has it, and `wait`
-        raises UsageError if it can't. `scratch`: a folder for unlinked files. `engine` is what
-        the callback's hooks are given; `lines` takes warnings."""
+        """As of worker/programs.ProgramCrew. Starts the interpreter that loads the function;
+        `room` is 0 until it has it, and `wait` raises UsageError if it can't. `lines` takes
+        warnings for a person."""
         self.slots = slots
         self._callback = callback
         self._hooked = overrides_hooks(callback)
@@ -77,20 +81,26 @@ class FunctionCrew:
         self._guard = guard
         self._engine = engine
         self._lines = lines
-        self._output = Output(out, err, capture=capture, live=slots == 1)
+        self._output = Output(
+            Sink(1, "stdout", lambda why: stop(why, 0), before_output),
+            Sink(2, "stderr", lambda why: stop(why, 0), before_output),
+            capture=capture,
+            live=slots == 1,
+        )
+        folder = spool_folder(env)
         self._told = {"minion_id": minion_id, "deadline": deadline, "checkpoints": checkpoints}
         self._env = env
-        self._scratch = scratch
-        self._nursery = Nursery(callback, env, scratch, self._told)
+        self._folder = folder
+        self._nursery = Nursery(callback, env, folder, self._told)
         if guard is not None:
+            guard.arm(minion_id)
             guard.hold(slots, self._nursery.pid)
         self._ready = False
         self._error: MinionizeError | None = None
-        self._slots = [Slot(index, scratch) for index in range(slots)]
+        self._slots = [Slot(index, folder) for index in range(slots)]
         self._poll = select.poll()
         self._wake_fd = wake_fd
-        if wake_fd >= 0:
-            self._poll.register(wake_fd, select.POLLIN)
+        self._poll.register(wake_fd, select.POLLIN)
         self._poll.register(self._nursery.control, select.POLLIN)
         self._by_fd: dict[int, Slot] = {}
         self._ended: list[Outcome] = []
@@ -129,7 +139,7 @@ class FunctionCrew:
                     self._ended.append(failed)
                     continue
             if lease.suspect:
-                min(self._slots, key=_order).add([lease], now)
+                min(self._slots, key=_order).add_first([lease], now)
             else:
                 plain.append(lease)
         for slot, share in _shares(self._slots, plain):
@@ -153,6 +163,8 @@ class FunctionCrew:
         while True:
             now = time.monotonic()
             pause_s = 0.0 if outcomes or self._error else self._pause_s(until - now, now)
+            if not self._ready:
+                pause_s = max(pause_s, LOADING_S)
             woken = self._hear(pause_s)
             for slot in self._slots:
                 slot.harvest(outcomes, self._capture)
@@ -184,7 +196,6 @@ class FunctionCrew:
                 for _, leases in slot.pending:
                     back += leases
                 slot.pending.clear()
-                slot.alone = slot.alone and bool(slot.queue)
         return back
 
     def abort(self, ids: Collection[str]) -> None:
@@ -236,6 +247,7 @@ class FunctionCrew:
         self._output.pass_on(self._slots, final=True)
         for slot in self._slots:
             slot.close()
+        self._output.close()
 
     # -- children ------------------------------------------------------------------------------
 
@@ -261,6 +273,8 @@ class FunctionCrew:
             slot = self._by_fd.get(fd)
             if fd == self._wake_fd:
                 woken = True
+                with contextlib.suppress(BlockingIOError):
+                    os.read(fd, 512)
             elif slot is None:
                 self._listen()
             else:
@@ -345,7 +359,7 @@ class FunctionCrew:
         self._release()
         if self._stopping:
             return
-        self._nursery = Nursery(self._callback, self._env, self._scratch, self._told)
+        self._nursery = Nursery(self._callback, self._env, self._folder, self._told)
         self._poll.register(self._nursery.control, select.POLLIN)
         if self._guard is not None:
             self._guard.hold(self.slots, self._nursery.pid)

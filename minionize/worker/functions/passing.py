@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 
 from minionize.worker.functions.slot import Slot
 from minionize.worker.output import Sink
@@ -51,3 +52,16 @@ class Output:
                     spool.free_passed()
             if slot.out.passed + slot.err.passed > CLEAR_BYTES:
                 slot.clear_output()
+
+    def close(self) -> None:
+        """Let go of what was opened for it."""
+        for sink in self._sinks:
+            sink.close()
+
+
+def spool_folder(env: Mapping[str, str]) -> str:
+    """Where files without a name can be made."""
+    for folder in (env.get("TMPDIR", ""), "/tmp", "/var/tmp", "."):
+        if folder and os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK):
+            return os.path.abspath(folder)
+    return "."

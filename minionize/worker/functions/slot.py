@@ -53,8 +53,6 @@ class Slot:
         self.doom: tuple[Lease, Verdict, str] | None = None
         """Which run its child is being killed for, and what that makes of it."""
         self.revoked = False
-        self.alone = False
-        """A suspect is in it: nothing else goes in until that is over."""
         self.stillborn = 0
         """Children in a row that died before they ran anything."""
 
@@ -75,8 +73,7 @@ class Slot:
     def open(self) -> bool:
         """Whether it takes another batch behind what it has."""
         return (
-            not self.alone
-            and not self.revoked
+            not self.revoked
             and not self.pending
             and self.unanswered < FRAMES
             and (self._read < RECORDS_BYTES or not (self.queue or self.unanswered))
@@ -92,8 +89,13 @@ class Slot:
                 self.pending.append((now, leases[start:position]))
                 start, size = position, len(lease.text)
         self.pending.append((now, leases[start:]))
-        if leases[0].suspect:
-            self.alone = True
+
+    def add_first(self, leases: list[Lease], now: float) -> None:
+        """Queue these before all that has not started: they are marked as running already."""
+        back = self.take_back()
+        if back:
+            self.pending.appendleft((now, back))
+        self.pending.appendleft((now, leases))
 
     # -- the child ---------------------------------------------------------------------------
 
@@ -246,17 +248,18 @@ class Slot:
             self._frames[0][0] = left
         self.began = began or None
         self.stillborn = 0
-        if not self.queue and not self.pending:
-            self.alone = False
 
     def _more(self, lease: Lease, record: list[Any], began: float, capture: bool) -> Outcome:
         ended, out_end, err_end, told = record
         stdout, stderr = self._written(out_end, err_end) if capture else (None, None)
         self.out_end, self.err_end = out_end, err_end
         fields = records.Fields(**told)
+        verdict = Verdict(fields.verdict)
+        if verdict is Verdict.FAILED and self.doom is not None and self.doom[0] is lease:
+            verdict = self.doom[1]  # it was told to end, and did
         return Outcome(
             lease,
-            Verdict(fields.verdict),
+            verdict,
             self.index,
             max(0.0, ended - began),
             exit_status=fields.exit_status,
@@ -297,8 +300,6 @@ class Slot:
         self._part()
         if rest:
             self.pending.appendleft((now, rest))
-        elif not self.pending:
-            self.alone = False
         return outcome
 
     def _crashed(self, lease: Lease, told: dict[str, Any], now: float, capture: bool) -> Outcome:
