@@ -7,7 +7,6 @@ import stat
 from collections.abc import Sequence
 
 from minionize.callbacks.quoting import command_line, pasteable, quoted
-from minionize.callbacks.shell_lines import refuse_quoted, refuse_scripts
 from minionize.callbacks.template import LacksName, Template, check_sizes, sound
 from minionize.contracts.callback import Invocation
 from minionize.errors import CommandNotExecutable, CommandNotFound, UsageError
@@ -34,10 +33,14 @@ class CommandCallback:
         # One text for the shell, several words without.
         words = [" ".join(cmd)] if settings.shell else list(cmd)
         self._args = Template(words, braces=settings.template, appends=appends, max_bytes=room)
-        if settings.shell:
-            refuse_quoted(self._args.words[0], appends=self._args.appends)
-        else:
-            refuse_scripts(cmd, self._args.words)
+        if settings.shell or self._args.names:
+            # Slow to import, and not needed where nothing is replaced.
+            from minionize.callbacks.shell_lines import refuse_quoted, refuse_scripts
+
+            if settings.shell:
+                refuse_quoted(self._args.words[0], appends=self._args.appends)
+            else:
+                refuse_scripts(cmd, self._args.words)
         self._folder = self._place(settings.chdir)
         self._stdout = self._place(settings.stdout)
         self._stderr = self._place(settings.stderr)

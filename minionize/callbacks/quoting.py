@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
-_BARE = re.compile(r"[A-Za-z0-9_@%+:,./-][A-Za-z0-9_@%+=:,./-]*")
+_BARE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_@%+=:,./-")
+"""What is no syntax of any shell; but `=` first is, in zsh."""
 _ESCAPES = {"\\": "\\\\", "'": "\\'", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
 
@@ -19,7 +19,7 @@ def pasteable(value: str) -> str:
 
     Those are written as bash, zsh and ksh read them: `$'\\x1b'`.
     """
-    if _BARE.fullmatch(value):
+    if value and value[0] != "=" and _BARE.issuperset(value):
         return value
     if value.isprintable():
         return quoted(value)

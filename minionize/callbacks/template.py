@@ -15,15 +15,16 @@ from minionize.values import Param, to_text
 
 _KEY = r"[^\W\d][\w-]*"
 _NAME = rf"(?:(?:{_KEY}|\[\d+\])(?:\.{_KEY}|\[\d+\])*|//|/\.|/|\.|)"
-_TOKEN = re.compile(
+_TOKEN = (
     r"\$\{+"  # a shell's own variable, never ours
     # Doubled braces print single ones; with a third pair around them the value is between.
     rf"|\{{\{{\{{(?P<wrapped>{_NAME})\}}\}}\}}"
     rf"|\{{\{{(?P<doubled>{_NAME})\}}\}}"
     rf"|\{{(?P<name>{_NAME})\}}"
 )
-_STEP = re.compile(rf"({_KEY})|\[(\d+)\]")
-_EXTENSION = re.compile(r"\.[^/.]*\Z")
+# Patterns are compiled when they are first used: most minions need none of them.
+_STEP = rf"({_KEY})|\[(\d+)\]"
+_EXTENSION = r"\.[^/.]*\Z"
 
 MAX_ARGUMENT = 131_071
 """Bytes that Linux takes in a single argument (32 pages with the NUL at its end)."""
@@ -140,7 +141,7 @@ def compile_word(word: str) -> Word:
     pieces: list[str | Part] = []
     fixed = ""
     end = 0
-    for token in _TOKEN.finditer(word):
+    for token in re.finditer(_TOKEN, word):
         fixed += word[end : token.start()]
         end = token.end()
         name = token["name"] if token["name"] is not None else token["wrapped"]
@@ -221,7 +222,7 @@ def check_sizes(words: Sequence[str], max_bytes: int = MAX_ARGUMENTS) -> None:
 
 def _at(name: str) -> Getter:
     """Follows `a.b[0]` into objects and lists."""
-    steps: list[str | int] = [key if key else int(index) for key, index in _STEP.findall(name)]
+    steps: list[str | int] = [key if key else int(index) for key, index in re.findall(_STEP, name)]
 
     def get(param: Param) -> Param:
         value = param
@@ -248,7 +249,7 @@ def _of_string(name: str) -> Getter:
 
 
 def _without_extension(path: str) -> str:
-    return _EXTENSION.sub("", path)
+    return re.sub(_EXTENSION, "", path)
 
 
 def _base(path: str) -> str:

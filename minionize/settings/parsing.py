@@ -11,10 +11,11 @@ Parse = Callable[[Any], Any]
 """Takes text, or the value itself where Python or YAML gives one; raises ValueError."""
 
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_PIECE = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|m|h|d)", re.ASCII)
-_CLOCK = re.compile(r"(?:(\d+):)?(\d+):(\d\d(?:\.\d*)?)", re.ASCII)
-_NUMBER = re.compile(r"\d+(?:\.\d*)?|\.\d+", re.ASCII)
-_WHOLE = re.compile(r"\d{1,18}", re.ASCII)
+# Compiled when they are first used: most minions are told no time at all.
+_PIECE = r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(ms|s|m|h|d)"
+_CLOCK = r"(?:([0-9]+):)?([0-9]+):([0-9][0-9](?:\.[0-9]*)?)"
+_NUMBER = r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+"
+_WHOLE = r"[0-9]{1,18}"
 _YES = {"1", "true", "yes", "on"}
 _NO = {"0", "false", "no", "off"}
 _ENDS = ("done", "later", "dead", "failed")
@@ -34,13 +35,13 @@ def seconds(value: Any) -> float:
             return float(value)
     elif isinstance(value, str):
         word = value.strip().lower()
-        if _NUMBER.fullmatch(word):
+        if re.fullmatch(_NUMBER, word):
             return float(word)
-        if clock := _CLOCK.fullmatch(word):
+        if clock := re.fullmatch(_CLOCK, word):
             hours, minutes, rest = clock.groups()
             return int(hours or 0) * 3600 + int(minutes) * 60 + float(rest)
-        pieces = _PIECE.findall(word)
-        if pieces and not _PIECE.sub("", word).strip():
+        pieces = re.findall(_PIECE, word)
+        if pieces and not re.sub(_PIECE, "", word).strip():
             return float(sum(float(number) * _UNITS_S[unit] for number, unit in pieces))
     raise ValueError(f"{value!r} is no time: write 90, 10m, 2h or 1:30:00")
 
@@ -62,7 +63,7 @@ def whole_from(least: int) -> Parse:
     """A whole number, `least` or more."""
 
     def whole(value: Any) -> int:
-        if isinstance(value, str) and _WHOLE.fullmatch(value.strip()):
+        if isinstance(value, str) and re.fullmatch(_WHOLE, value.strip()):
             value = int(value)
         if isinstance(value, int) and not isinstance(value, bool) and value >= least:
             return value
@@ -116,7 +117,7 @@ def on_exit(value: Any) -> dict[int, str]:
         pairs = [tuple(word.partition("=")[::2]) for word in words]  # type: ignore[misc]
     for status, end in pairs:
         number, word = str(status).strip(), str(end).strip().lower()
-        if not _WHOLE.fullmatch(number) or int(number) > 255 or word not in _ENDS:
+        if not re.fullmatch(_WHOLE, number) or int(number) > 255 or word not in _ENDS:
             raise ValueError(
                 f"{number}={word} maps no exit status: write STATUS=END with commas between, "
                 f"a status from 0 to 255 and an end of {', '.join(_ENDS)}"
