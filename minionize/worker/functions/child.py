@@ -17,14 +17,10 @@ from collections.abc import Callable
 from typing import Any, NoReturn, TextIO
 
 from minionize.callbacks import current
-from minionize.errors import Reject, RetryLater
+from minionize.errors import Reject
 from minionize.worker.functions import results
-from minionize.worker.functions.records import LONG_S, MOST_DETAIL, Fields, encode, encode_result
+from minionize.worker.functions.records import LONG_S, Fields, encode, encode_result
 from minionize.worker.functions.wire import HEADER
-
-
-class Terminated(SystemExit):
-    """TERM arrived: unwinds the function, so that what it opened is closed."""
 
 
 class _Broken:
@@ -120,7 +116,7 @@ def _run(
         except BaseException as error:
             if ends.forked:
                 os._exit(1)
-            fields = failed(error)
+            fields = results.failed(error)
             del error
         if ends.forked:
             os._exit(0)  # the function forked, and both came back
@@ -146,22 +142,6 @@ def _run(
             write(records, encode(end, out_now, err_now, fields or Fields(result=result)))
             out, err = out_now, err_now
         start = end
-
-
-def failed(error: BaseException) -> Fields:
-    """What an exception that left the function means."""
-    if isinstance(error, RetryLater):
-        return Fields("later", delay_s=error.delay_s)
-    if isinstance(error, Reject):
-        return Fields("rejected", str(error.reason), results.traced(error))
-    if isinstance(error, Terminated):
-        return Fields("failed", "signal SIGTERM", results.traced(error), -15)
-    if isinstance(error, SystemExit):
-        code = error.code if error.code is not None else 0
-        if isinstance(code, int):
-            return Fields("failed", f"exit {code & 255}", results.traced(error), code & 255)
-        return Fields("failed", "exit 1", str(code)[-MOST_DETAIL:], 1)
-    return Fields("failed", type(error).__name__, results.traced(error))
 
 
 def _used() -> tuple[float, int]:

@@ -19,7 +19,7 @@ from minionize.callbacks.func import FuncCallback, overrides_hooks
 from minionize.contracts.crew import Outcome, Verdict
 from minionize.errors import MinionizeError, UsageError
 from minionize.values import Lease
-from minionize.worker.functions import hooks
+from minionize.worker.functions import hooks, results
 from minionize.worker.functions.nursery import Nursery
 from minionize.worker.functions.passing import Output, spool_folder
 from minionize.worker.functions.records import ended_by
@@ -421,10 +421,7 @@ class FunctionCrew:
             for outcome in outcomes:
                 if outcome.detail and outcome.verdict is Verdict.DONE:
                     self._told_lost = True
-                    self._lines(
-                        f"{outcome.lease.id}: {outcome.detail} (and so for others like it): "
-                        "return numbers, strings, lists and dicts, or write files"
-                    )
+                    self._lines(results.lost_line(outcome.lease.id, outcome.detail))
                     break
         return outcomes
 

@@ -28,15 +28,19 @@ def before(callback: FuncCallback, lease: Lease, engine: Any) -> Outcome | None:
     return None
 
 
-def after(callback: FuncCallback, outcome: Outcome, engine: Any) -> Outcome:
-    """Call the teardown; the outcome, which it may turn into a failure."""
+def after(
+    callback: FuncCallback, outcome: Outcome, engine: Any, error: BaseException | None = None
+) -> Outcome:
+    """Call the teardown; the outcome, which it may turn into a failure. `error`: what the
+    function raised, where it did so in this process."""
     if outcome.verdict is Verdict.DONE:
         try:
             callback.teardown_ok(outcome.lease.param, engine)
-        except Exception as error:
-            return _failed_by(callback, outcome, engine, error)
+        except Exception as second:
+            return _failed_by(callback, outcome, engine, second)
         return outcome
-    return _torn_down(callback, outcome, engine, RunFailed(outcome.reason, outcome.detail))
+    error = error or RunFailed(outcome.reason, outcome.detail)
+    return _torn_down(callback, outcome, engine, error)
 
 
 def _failed_by(callback: FuncCallback, outcome: Outcome, engine: Any, error: Exception) -> Outcome:

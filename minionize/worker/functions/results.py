@@ -6,7 +6,8 @@ import json
 import math
 from typing import Any
 
-from minionize.worker.functions.records import MOST_DETAIL, MOST_RESULT
+from minionize.errors import Reject, RetryLater
+from minionize.worker.functions.records import MOST_DETAIL, MOST_RESULT, Fields
 
 _SMALL = 1 << 53
 
@@ -46,6 +47,10 @@ def text_of(value: Any) -> str:
     return text
 
 
+class Terminated(SystemExit):
+    """TERM arrived: unwinds the function, so that what it opened is closed."""
+
+
 class Lost(Exception):
     """A result that can't be kept; the run is done all the same."""
 
@@ -73,3 +78,27 @@ def traced(error: BaseException) -> str:
         lines = [f"{type(error).__name__} (its text can't be had: {type(second).__name__})\n"]
     text = "".join(lines).rstrip()
     return text if len(text) <= MOST_DETAIL else "…" + text[-MOST_DETAIL:]
+
+
+def failed(error: BaseException) -> Fields:
+    """What an exception that left the function means."""
+    if isinstance(error, RetryLater):
+        return Fields("later", delay_s=error.delay_s)
+    if isinstance(error, Reject):
+        return Fields("rejected", str(error.reason), traced(error))
+    if isinstance(error, Terminated):
+        return Fields("failed", "signal SIGTERM", traced(error), -15)
+    if isinstance(error, SystemExit):
+        code = error.code if error.code is not None else 0
+        if isinstance(code, int):
+            return Fields("failed", f"exit {code & 255}", traced(error), code & 255)
+        return Fields("failed", "exit 1", str(code)[-MOST_DETAIL:], 1)
+    return Fields("failed", type(error).__name__, traced(error))
+
+
+def lost_line(run_id: str, detail: str) -> str:
+    """What a person is told, once, of a result that is lost."""
+    return (
+        f"{run_id}: {detail} (and so for others like it): "
+        "return numbers, strings, lists and dicts, or write files"
+    )

@@ -24,6 +24,7 @@ from typing import Any, BinaryIO, NoReturn
 from minionize.callbacks import calling, current
 from minionize.errors import UsageError
 from minionize.worker.functions import child as children
+from minionize.worker.functions import results
 
 CONTROL = 3
 SETUP = 4
@@ -122,7 +123,7 @@ class Zygote:
                 sys.modules["numpy.random"].seed()  # or all children draw the same numbers
             children.serve(children.Ends(*fds), self.func, self.whole, streams)
             status = 0
-        except children.Terminated:
+        except results.Terminated:
             status = 143
         except BaseException:
             sys.excepthook(*sys.exc_info())
@@ -188,7 +189,7 @@ class _Stream(io.TextIOWrapper):
 
 
 def _unwind(signum: int, frame: object) -> NoReturn:
-    raise children.Terminated(128 + signum)
+    raise results.Terminated(128 + signum)
 
 
 def _kill_group(pgid: int, signo: int) -> None:
