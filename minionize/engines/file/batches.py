@@ -54,7 +54,8 @@ class Index(NamedTuple):
     number: int
     first: int
     """The first id of a segment; 0 elsewhere."""
-    count: int
+    length: int
+    """Lines."""
     owner: str
     due: float
     """Unix time from which on a batch can be taken."""
@@ -288,7 +289,7 @@ def _parse(path: str, fd: int, content: bytes, number: int) -> Index:
             fd=fd,
             number=header["number"],
             first=header["first"],
-            count=header["count"],
+            length=header["count"],
             owner=header["owner"],
             due=header["due"],
             delay_s=header["delay_s"],
@@ -302,7 +303,7 @@ def _parse(path: str, fd: int, content: bytes, number: int) -> Index:
         raise damaged(path, "its first line is no header") from error
     if index.number != number:
         raise damaged(path, f"it says that it is number {index.number}")
-    blocks = -(-index.count // index.step)
+    blocks = -(-index.length // index.step)
     if len(index.offsets) != blocks + 1 or len(index.checks) != blocks:
         raise damaged(path, "its index does not fit its count")
     return index

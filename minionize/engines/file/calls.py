@@ -21,6 +21,10 @@ _FLOCK = "hhqqi0q"
 """struct flock of 64-bit Linux: type, whence, start, length, pid."""
 
 
+def _get_lock(fd: int, asked: bytes) -> bytes:
+    return fcntl.fcntl(fd, fcntl.F_OFD_GETLK, asked)
+
+
 class Calls:
     """The system calls, counted. Subclasses override `_call` to look at or stop each."""
 
@@ -170,7 +174,7 @@ class Calls:
         fd = self.open(path)
         try:
             self.forget(fd)
-            parts = []
+            parts: list[bytes] = []
             at = 0
             while True:
                 part = self.pread(fd, 1 << 16, at)
@@ -197,7 +201,7 @@ class Calls:
     def is_locked(self, fd: int) -> bool:
         """Whether somebody holds the lock, without taking it."""
         asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0)
-        found = self._call("getlock", fcntl.fcntl, fd, fcntl.F_OFD_GETLK, asked)
+        found = self._call("getlock", _get_lock, fd, asked)
         return bool(struct.unpack(_FLOCK, found)[0] != fcntl.F_UNLCK)
 
     @staticmethod

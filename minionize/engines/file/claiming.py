@@ -21,7 +21,7 @@ _MAX_CLAIMS = 12
 class Front(NamedTuple):
     """The header of a given-back batch near the front of its folder."""
 
-    count: int
+    length: int
     due: float
     delay_s: float
     suspect: bool
@@ -72,7 +72,7 @@ class Fronts:
                 except NotVisible:
                     break  # passed for now: directories are stale for a while on other hosts
                 self.known[delay, number] = Front(
-                    index.count,
+                    index.length,
                     index.due,
                     index.delay_s,
                     index.suspect,
@@ -104,11 +104,11 @@ def take(head: Head, limit: int, fronts: Fronts, located: tuple[int, int]) -> li
                     break
                 suspects = front.suspect
                 begin = folder[OFFSET]
-                end = min(front.count, begin + limit)
+                end = min(front.length, begin + limit)
                 taken.append((str(delay), folder[FIRST], (begin, end)))
                 limit -= end - begin
                 folder[COUNT] -= end - begin
-                if end == front.count:
+                if end == front.length:
                     folder[FIRST] += 1
                     folder[OFFSET] = 0
                 else:

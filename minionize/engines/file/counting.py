@@ -24,7 +24,7 @@ def stats_of(head: Head, fronts: Fronts) -> Stats:
             if wait_s > 0:
                 due_in_s = wait_s if due_in_s is None else min(due_in_s, wait_s)
                 break
-            left -= front.count - skip
+            left -= front.length - skip
             number, skip = number + 1, 0
         else:
             continue

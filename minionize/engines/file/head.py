@@ -46,6 +46,7 @@ class Head:
         "changed",
         "cursor",
         "dead",
+        "edits",
         "feeders",
         "hint",
         "homes",
@@ -81,6 +82,8 @@ class Head:
         """The last batch of purged ids."""
         self.homes = 0
         """The last batch that some minion made of what it holds."""
+        self.edits = 0
+        """How often somebody moved params that nobody had leased: two such at once would clash."""
         self.paused = 0
         self.stops = 0
         self.minions = 0
@@ -123,6 +126,7 @@ class Head:
             "settled": self.settled,
             "purged": [self.purged, self.purges],
             "homes": self.homes,
+            "edits": self.edits,
             "paused": self.paused,
             "stops": self.stops,
             "alive": [self.minions, self.feeders],
@@ -142,6 +146,7 @@ class Head:
         self.settled = state["settled"]
         self.purged, self.purges = state["purged"]
         self.homes = state["homes"]
+        self.edits = state["edits"]
         self.paused = state["paused"]
         self.stops = state["stops"]
         self.minions, self.feeders = state["alive"]

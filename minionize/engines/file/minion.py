@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from itertools import repeat
 
-from minionize.engines.file.claiming import Fronts, take
-from minionize.engines.file.counting import stats_of
-from minionize.engines.file.publishing import Draft, Publisher
-from minionize.engines.file.settling import remove_checkpoints
-from minionize.engines.file.sweeping import Sweeper
-
 from minionize.engines.file import slot as slots
 from minionize.engines.file.batches import NotVisible, Record, dead_line, parse_record
+from minionize.engines.file.claiming import Fronts, take
+from minionize.engines.file.counting import stats_of
 from minionize.engines.file.head import Head
 from minionize.engines.file.held import Held, settle
-from minionize.engines.file.member import Member, remove_folder
+from minionize.engines.file.member import Mark, Member, remove_folder
+from minionize.engines.file.publishing import Draft, Publisher
 from minionize.engines.file.room import Room, delay_class
+from minionize.engines.file.settling import remove_checkpoints
 from minionize.engines.file.slot import Claim, Piece, Slot
+from minionize.engines.file.sweeping import Sweeper
 from minionize.engines.file.texts import Texts
 from minionize.errors import EngineUnavailable
 from minionize.values import Failure, Lease, Orders, Stats
@@ -243,13 +242,13 @@ class FileEngine:
             repeat(False),
             tokens,
         )
-        return list(map(_new_lease, repeat(Lease), fields))  # type: ignore[arg-type]
+        return list(map(_new_lease, repeat(Lease), fields))
 
     # ---- ending
     def ack(self, leases: Collection[Lease]) -> None:
         """See contracts.engine."""
         get = self._held.get
-        ended: list[tuple[int, int]] = []
+        marked: list[Mark] = []
         for lease in leases:
             serial, position = lease.token
             held = get(serial)
@@ -258,20 +257,18 @@ class FileEngine:
                 held.left -= 1
                 if held.marked and position in held.marked:
                     held.marked.discard(position)
-                    ended.append((serial, position))
-        if ended:
-            try:
-                self._member.end(ended, acked=True)
-            except EngineUnavailable:
-                self._reopen(ended)
-                raise
+                    marked.append((serial, position))
+        if marked:
+            self._settle_marked(marked)
 
-    def _reopen(self, marks: Collection[tuple[int, int]]) -> None:
-        for serial, position in marks:
-            held = self._held.get(serial)
-            if held is not None:
-                held.reopen([position])
-                held.marked.add(position)
+    def _settle_marked(self, marked: Collection[Mark]) -> None:
+        try:
+            with self.room.head as head:
+                self._enter(head)
+                self._commit(head)
+        except EngineUnavailable:
+            # Then the journal keeps it, which a take-over reads.
+            self._end_marked(marked, acked=True)
 
     def nack(
         self,
@@ -334,41 +331,48 @@ class FileEngine:
     ) -> None:
         """Drafts without the lock; then, under it, one write that moves the params."""
         mine = self._mine(leases)
-        self._end_marked(mine)
+        try:
+            self._move_all(mine, drafts)
+        except EngineUnavailable:
+            # The run ended, though it can't be given back yet: a crash from now on is not its own.
+            marked = [one.token for one in self._mine(mine) if self._is_marked(one.token)]
+            self._end_marked(marked, acked=False)
+            raise
+
+    def _is_marked(self, mark: Mark) -> bool:
+        held = self._held.get(mark[0])
+        return held is not None and mark[1] in held.marked
+
+    def _move_all(self, mine: list[Lease], drafts: Callable[[list[Lease]], list[Draft]]) -> None:
         while mine:
-            with self._publisher.drafting(self._member, drafts(mine)) as drafting:
-                with self.room.head as head:
-                    self._enter(head)
-                    still = self._mine(mine)
-                    if len(still) == len(mine):
-                        leaving: dict[int, set[int]] = {}
-                        for lease in mine:
-                            serial, position = lease.token
-                            leaving.setdefault(serial, set()).add(position)
-                        drafting.announce(head)
+            with (
+                self._publisher.drafting(self._member, drafts(mine)) as drafting,
+                self.room.head as head,
+            ):
+                self._enter(head)
+                still = self._mine(mine)
+                if len(still) == len(mine):
+                    leaving: dict[int, set[int]] = {}
+                    for lease in mine:
+                        serial, position = lease.token
+                        leaving.setdefault(serial, set()).add(position)
+                    drafting.announce(head)
+                    for serial, positions in leaving.items():
+                        for position in positions:
+                            self._held[serial].close(position)
+                    try:
+                        self._commit(head, leaving=leaving, force=True)
+                    except BaseException:
                         for serial, positions in leaving.items():
-                            for position in positions:
-                                self._held[serial].close(position)
-                        try:
-                            self._commit(head, leaving=leaving, force=True)
-                        except BaseException:
-                            for serial, positions in leaving.items():
-                                self._held[serial].reopen(positions)
-                            raise
-                        still = []
+                            self._held[serial].reopen(positions)
+                        raise
+                    still = []
             mine = still
         self._next_look = 0.0
 
-    def _end_marked(self, leases: Collection[Lease]) -> None:
-        ended = []
-        for lease in leases:
-            serial, position = lease.token
-            held = self._held[serial]
-            if position in held.marked:
-                held.marked.discard(position)
-                ended.append((serial, position))
-        if ended:
-            self._member.end(ended, acked=False)
+    def _end_marked(self, marked: Collection[Mark], *, acked: bool) -> None:
+        if marked and self._member.joined:
+            self._member.end(marked, acked=acked)
 
     # ---- staying
     def started(self, leases: Collection[Lease]) -> None:
@@ -425,23 +429,22 @@ class FileEngine:
         while True:
             drafts = self._leftovers()
             expected = {serial: held.left for serial, held in self._held.items()}
-            with self._publisher.drafting(self._member, drafts) as drafting:
-                with self.room.head as head:
-                    if self._is_lost(head):
-                        return
-                    self._enter(head)
-                    if expected != {serial: held.left for serial, held in self._held.items()}:
-                        continue  # a claim that we did not know of
-                    drafting.announce(head)
-                    head.settled += sum(held.covered - held.left for held in self._held.values())
-                    gone: list[tuple[Held, list[Piece]]] = []
-                    kept: dict[int, set[int]] = {}
-                    for serial, held in self._held.items():
-                        gone.append((held, []))
-                        kept[serial] = {p for low, high in held.tight() for p in range(low, high)}
-                    self._member.leave(head, slots.decode(self._record))
-                    self.room.head.write()
-                    remove_checkpoints(self.room, gone, kept)
+            with self._publisher.drafting(self._member, drafts) as drafting, self.room.head as head:
+                if self._is_lost(head):
+                    return
+                self._enter(head)
+                if expected != {serial: held.left for serial, held in self._held.items()}:
+                    continue  # a claim that we did not know of
+                drafting.announce(head)
+                head.settled += sum(held.covered - held.left for held in self._held.values())
+                gone: list[tuple[Held, list[Piece]]] = []
+                kept: dict[int, set[int]] = {}
+                for serial, held in self._held.items():
+                    gone.append((held, []))
+                    kept[serial] = {p for low, high in held.tight() for p in range(low, high)}
+                self._member.leave(head, slots.decode(self._record))
+                self.room.head.write()
+                remove_checkpoints(self.room, gone, kept)
             break
         name = f"{self._member.owner}.{self._member.generation}"
         self._held.clear()

@@ -13,9 +13,8 @@ from minionize.engines.file.counting import stats_of
 from minionize.engines.file.member import Member, remove_folder
 from minionize.engines.file.publishing import Draft, Publisher
 from minionize.engines.file.room import Room
-from minionize.engines.file.sweeping import Sweeper
 from minionize.engines.file.texts import Texts
-from minionize.errors import BadParam, EngineUnavailable, NoSuchQueue
+from minionize.errors import BadParam, EngineUnavailable, NoSuchQueue, NotSupported
 from minionize.values import Entry, MinionInfo, Param, State, Stats, to_text
 
 _MAX_BYTES = 1 << 21
@@ -33,7 +32,6 @@ class FileQueue:
         self._fronts = Fronts(room, self._texts)
         self._publisher = Publisher(room)
         self._feeder: Member | None = None
-        self._sweeper: Sweeper | None = None
         self._beaten_at = 0.0
 
     # ---- filling
@@ -63,6 +61,7 @@ class FileQueue:
     def feeding(self) -> Iterator[None]:
         """See contracts.engine."""
         if self._feeder is not None:
+            self._rejoin(self._feeder)
             yield
             return
         self.room.make()
@@ -72,19 +71,28 @@ class FileQueue:
             self.room.head.write()
             self._publisher.learn(head)
         self._feeder = member
-        self._sweeper = Sweeper(self.room, member, self._publisher, self._texts)
         try:
             yield
         finally:
-            self._feeder = self._sweeper = None
+            self._feeder = None
             self._leave(member)
+
+    def _rejoin(self, member: Member) -> None:
+        """A feeder that feeds is alive, even if it was forgotten meanwhile."""
+        with self.room.head as head:
+            if member.is_mine(slots.decode(self.room.head.slot(member.index))):
+                return
+            member.forget()
+            member.join(head, self.room.head.slots())
+            self.room.head.write()
 
     def _leave(self, member: Member) -> None:
         name = f"{member.owner}.{member.generation}"
         try:
             with self.room.head as head:
                 slot = slots.decode(self.room.head.slot(member.index))
-                mine = member.is_mine(slot)
+                # With claims it is left to a take-over, which gives them back.
+                mine = member.is_mine(slot) and not slot.claims
                 if mine:
                     member.leave(head, slot)
                     self.room.head.write()
@@ -132,7 +140,7 @@ class FileQueue:
                     host=slot.host,
                     pid=slot.pid,
                     slots=slot.slots,
-                    running=sum(claim.count for claim in slot.claims),
+                    running=sum(claim.params for claim in slot.claims),
                     beat_age_s=self._beat_age_s(slot.folder),
                     feeder=slot.feeder,
                 )
@@ -159,24 +167,41 @@ class FileQueue:
 
         return Scanner(self.room, self._texts).look_up(ids)
 
+    def history(self, after: int) -> Iterator[tuple[int, str]]:
+        """Params put with an id above `after`, in order, with their ids; purged ones too."""
+        from minionize.engines.file.history import history
+
+        return history(self.room, self._texts, after)
+
     # ---- steering
     def requeue(self, ids: Collection[str] | None = None, state: State = State.DEAD) -> int:
         """See contracts.engine."""
-        from minionize.engines.file.rearranging import requeue
+        from minionize.engines.file.rearranging import Rearranger
 
+        if state not in (State.DEAD, State.DONE):
+            raise NotSupported(f"{self.url} can't put {state.value} params back to work")
         self._must_exist()
         with self.feeding():
             assert self._feeder is not None
-            return requeue(self.room, self._feeder, self._publisher, self._texts, ids, state)
+            desk = Rearranger(self.room, self._feeder, self._publisher, self._texts)
+            return desk.requeue(ids, state)
 
     def purge(self, state: State | None = None) -> int:
         """See contracts.engine."""
-        from minionize.engines.file.rearranging import purge
+        from minionize.engines.file.rearranging import Rearranger
 
+        if state not in (None, State.WAITING, State.DELAYED, State.DEAD):
+            raise NotSupported(f"{self.url} can't drop {state.value} params")
         self._must_exist()
         with self.feeding():
             assert self._feeder is not None
-            return purge(self.room, self._feeder, self._publisher, self._texts, state)
+            desk = Rearranger(self.room, self._feeder, self._publisher, self._texts)
+            dropped = 0
+            if state in (None, State.DEAD):
+                dropped += desk.purge_dead()
+            if state is not State.DEAD:
+                dropped += desk.purge_waiting(state)
+            return dropped
 
     def steer(self, *, paused: bool | None = None, stop: bool = False) -> None:
         """See contracts.engine."""

@@ -11,7 +11,23 @@ from minionize.engines.file.head_file import HeadFile, unavailable, write_new
 from minionize.errors import NoSuchQueue, UsageError
 
 LOCAL = frozenset(
-    ["ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs", "overlay", "zfs", "f2fs", "jfs", "reiserfs", "bcachefs", "ramfs", "vfat", "exfat"]
+    [
+        "ext2",
+        "ext3",
+        "ext4",
+        "xfs",
+        "btrfs",
+        "tmpfs",
+        "overlay",
+        "zfs",
+        "f2fs",
+        "jfs",
+        "reiserfs",
+        "bcachefs",
+        "ramfs",
+        "vfat",
+        "exfat",
+    ]
 )
 """File systems of one host: its page cache is the truth."""
 

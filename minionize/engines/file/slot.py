@@ -29,7 +29,7 @@ class Claim(NamedTuple):
     pieces: tuple[Piece, ...]
 
     @property
-    def count(self) -> int:
+    def params(self) -> int:
         """How many params it covers."""
         return sum(end - begin for begin, end in self.pieces)
 
@@ -92,7 +92,7 @@ def decode(record: str) -> Slot:
         for source, batch, serial, *steps in flat:
             pieces = []
             at = 0
-            for skip, length in zip(steps[::2], steps[1::2]):
+            for skip, length in zip(steps[::2], steps[1::2], strict=True):
                 pieces.append((at + skip, at + skip + length))
                 at += skip + length
             claims.append(Claim(source, batch, serial, tuple(pieces)))

@@ -41,9 +41,7 @@ class Sweeper:
     """One member's eyes on the others. Two that take over the same slot harm nobody: each step
     checks slot, state and generation under the lock."""
 
-    def __init__(
-        self, room: Room, member: Member, publisher: Publisher, texts: Texts
-    ) -> None:
+    def __init__(self, room: Room, member: Member, publisher: Publisher, texts: Texts) -> None:
         self._room = room
         self._member = member
         self._publisher = publisher
@@ -189,18 +187,15 @@ class Sweeper:
         except NotVisible:
             return  # waited for: the slot stays as it is until the file appears
         drafts = [Draft("0", lines, suspect=True)] if lines else []
-        with self._publisher.drafting(self._member, drafts) as drafting:
-            with self._room.head as head:
-                if not self._member.is_mine(
-                    slots.decode(self._room.head.slot(self._member.index))
-                ):
-                    return
-                if slots.decode(self._room.head.slot(index)) != slot:
-                    return  # somebody else finished it
-                drafting.announce(head)
-                head.settled += len(settled)
-                head.changed[index] = Slot(generation=slot.generation).encode()
-                self._room.head.write()
+        with self._publisher.drafting(self._member, drafts) as drafting, self._room.head as head:
+            if not self._member.is_mine(slots.decode(self._room.head.slot(self._member.index))):
+                return
+            if slots.decode(self._room.head.slot(index)) != slot:
+                return  # somebody else finished it
+            drafting.announce(head)
+            head.settled += len(settled)
+            head.changed[index] = Slot(generation=slot.generation).encode()
+            self._room.head.write()
         if settled and self._room.calls.exists(self._room.checkpoints):
             for number in settled:
                 remove_checkpoint(self._room, number)

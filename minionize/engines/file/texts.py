@@ -50,14 +50,14 @@ class Texts:
             hint = known_segment
         while True:
             found = self.segment(hint)
-            if number < found.first + found.count:
+            if number < found.first + found.length:
                 self.hint = (max(number, found.first), hint)
                 return found
             hint += 1
 
-    def search(self, number: int, segments: int) -> Index:
-        """The segment that holds the id, anywhere among `segments`."""
-        low, high = 1, segments
+    def search(self, number: int, segments: int, low: int = 1) -> Index:
+        """The segment that holds the id, anywhere from `low` to `segments`."""
+        high = segments
         while low < high:
             middle = (low + high + 1) // 2
             if self.segment(middle).first <= number:
@@ -73,7 +73,7 @@ class Texts:
         if claim.source == "p":
             index = self.locate(begin, claim.batch)
             first = index.first
-            end = min(end, first + index.count)
+            end = min(end, first + index.length)
         else:
             index = self.batch(claim.source, claim.batch)
             first = 0
