@@ -1,0 +1,112 @@
+"""`minion status`: what waits, runs, is done and dead; the rate, and who is at work."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+
+import click
+
+from minionize.cli.ending import one_line, say
+from minionize.cli.opening import opened_queue, queue_option
+from minionize.contracts.engine import Queue
+from minionize.errors import EngineUnavailable
+from minionize.reporters import report_folder
+from minionize.settings import Settings
+from minionize.status.overview import Overview, overview
+from minionize.status.read import Faults, read_rolls
+from minionize.status.render import chart_columns, page
+from minionize.values import MinionInfo
+
+NAME = "minion status"
+_CLEAR = "\x1b[H\x1b[2J"
+_SAMPLES = 60
+
+HELP = """What the queue holds, how fast it is worked on, and by whom.
+
+Counts come from the queue; rates, durations, memory and failures from the report that minions
+write with the json reporter. It can be looked at while minions run and afterwards.
+"""
+
+
+@click.command("status", help=HELP, short_help="What waits, runs, is done and dead.")
+@queue_option
+@click.option("--watch", is_flag=True, help="Look again and again, until Ctrl-C.")
+@click.option(
+    "--interval",
+    type=click.FloatRange(min=0.1),
+    default=2.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Between two looks.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON, a line for each look.")
+@click.option("--all", "every", is_flag=True, help="List all minions and reasons.")
+def status(queue: str | None, watch: bool, interval: float, as_json: bool, every: bool) -> int:
+    """The command."""
+    samples: list[tuple[float, int]] = []
+    with opened_queue(NAME, {"queue": queue}) as (opened, settings):
+        while True:
+            try:
+                view = look(opened, settings, samples)
+            except EngineUnavailable as error:
+                if not watch:
+                    raise
+                say(f"{NAME}: {one_line(str(error))}")
+            else:
+                _show(view, watch=watch, as_json=as_json, every=every)
+            if not watch:
+                return 0
+            time.sleep(interval)
+
+
+def look(queue: Queue, settings: Settings, samples: list[tuple[float, int]]) -> Overview:
+    """The queue and its report now. `samples` remembers earlier looks, for a rate without one."""
+    stats = queue.stats()
+    known: list[MinionInfo] = list(queue.minions())
+    now = time.time()
+    if stats.done is not None:
+        samples.append((now, stats.done))
+        del samples[:-_SAMPLES]
+    folder = report_folder(settings.report_dir, queue.traits.folder)
+    faults = Faults()
+    rolls = read_rolls(folder, faults)
+    notes = faults.lines()
+    if rolls and queue.traits.folder is None:
+        # Nothing but the settings ties this report to this queue.
+        notes.insert(0, f"the report is that in {folder}")
+    return overview(
+        queue.url,
+        stats,
+        known,
+        rolls,
+        now=now,
+        samples=samples,
+        columns=chart_columns(_width()),
+        notes=notes,
+    )
+
+
+def _show(view: Overview, *, watch: bool, as_json: bool, every: bool) -> None:
+    if as_json:
+        text = json.dumps(view.to_json()).replace("\x7f", "\\u007f")
+    else:
+        limits: dict[str, int | None] = {"minions": None} if every else {}
+        text = page(view, width=_width(), failures=10_000 if every else 10, **limits)
+        if watch:
+            text = f"{_CLEAR}{text}" if sys.stdout.isatty() else f"{text}\n"
+    print_lines([text])
+    sys.stdout.flush()
+
+
+def _width() -> int:
+    return shutil.get_terminal_size((100, 24)).columns
+
+
+def print_lines(lines: list[str]) -> None:
+    """Lines on standard output, whatever letters its encoding lacks."""
+    text = "".join(f"{line}\n" for line in lines)
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
