@@ -24,6 +24,11 @@ def finish(body: Callable[[], int], name: str) -> NoReturn:
         sys.stdout.flush()
     except KeyboardInterrupt:
         die_of(signal.SIGINT)
+    except click.Abort as abort:
+        # click makes the same of ^C and of a question that got no answer.
+        if isinstance(abort.__cause__, KeyboardInterrupt):
+            die_of(signal.SIGINT)
+        status = told(abort, name)
     except BrokenPipeError:
         # Whoever read our output went away, as `head` does.
         die_of(signal.SIGPIPE)

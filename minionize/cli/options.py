@@ -9,6 +9,9 @@ import click
 
 from minionize.settings.table import OPTIONS, SECTIONS, Option
 
+_GATHERED = {"on_exit"}
+"""Settings that may be given several times; each adds to the others."""
+
 
 def click_options(options: Iterable[Option] = OPTIONS) -> list[click.Parameter]:
     """An option for each setting. Their values stay text (None: not given): what they mean is
@@ -23,7 +26,13 @@ def _option(option: Option) -> click.Option:
     names = [option.flag, option.field]
     if option.short:
         names.insert(0, option.short)
+    if option.field in _GATHERED:
+        return click.Option(names, multiple=True, metavar=option.metavar, callback=_joined)
     return click.Option(names, default=None, metavar=option.metavar)
+
+
+def _joined(_ctx: click.Context, _param: click.Parameter, given: tuple[str, ...]) -> str | None:
+    return ",".join(given) or None
 
 
 def write_options(formatter: click.HelpFormatter, options: Iterable[Option] = OPTIONS) -> None:
