@@ -163,7 +163,8 @@ class Deduper:
             _add(index, texts())
             index.execute("DELETE FROM place")
             index.execute("INSERT INTO place VALUES (?)", ids)
-            index.commit()
+            index.execute("COMMIT")
+            index.execute("BEGIN")
         except BaseException:
             index.close()
             raise
@@ -183,9 +184,11 @@ class Deduper:
 
 
 def _opened(path: str) -> sqlite3.Connection:
-    index = sqlite3.connect(path, timeout=60)
+    index = sqlite3.connect(path, timeout=60, isolation_level=None)
     try:
         index.executescript(_TABLES)
+        # One transaction all along: without it each look-up would ask for the file's lock.
+        index.execute("BEGIN")
     except BaseException:
         index.close()
         raise
