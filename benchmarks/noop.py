@@ -1,0 +1,5 @@
+"""The smallest function."""
+
+
+def noop(param: object) -> None:
+    """Nothing."""
