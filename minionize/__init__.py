@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from minionize.api import Minion, Minionized, minionize, minionizer, open_queue
+    from minionize.api import Minionized, QueueHandle, minionize, minionizer, open_queue
     from minionize.callbacks.current import Run, current_run
     from minionize.callbacks.func import FuncCallback
     from minionize.callbacks.process import ProcessCallback
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "FuncCallback": "minionize.callbacks.func",
-    "Minion": "minionize.api",
     "MinionizeError": "minionize.errors",
     "Minionized": "minionize.api",
     "Param": "minionize.values",
     "ProcessCallback": "minionize.callbacks.process",
+    "QueueHandle": "minionize.api",
     "Reject": "minionize.errors",
     "RetryLater": "minionize.errors",
     "Run": "minionize.callbacks.current",
@@ -38,11 +38,11 @@ _HOMES = {
 
 __all__ = [
     "FuncCallback",
-    "Minion",
     "MinionizeError",
     "Minionized",
     "Param",
     "ProcessCallback",
+    "QueueHandle",
     "Reject",
     "RetryLater",
     "Run",

@@ -8,6 +8,7 @@ minion hangs up, it kills every process group that it made.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import io
 import json
@@ -60,7 +61,10 @@ class Zygote:
                 os.read(self.awake, 4096)
                 self.bury()
             if self.control.fileno() in ready:
-                message, fds, _, _ = socket.recv_fds(self.control, MOST_MESSAGE, 5)
+                try:
+                    message, fds, _, _ = socket.recv_fds(self.control, MOST_MESSAGE, 5)
+                except OSError:  # it left without reading our last words
+                    return
                 if not message:
                     return
                 order = json.loads(message)
@@ -84,13 +88,8 @@ class Zygote:
         for fd in fds:
             os.close(fd)
         if pid > 0:
-            try:
+            with contextlib.suppress(OSError):  # it was faster, or is dead already
                 os.setpgid(pid, pid)
-            except OSError:
-                known = False  # it was faster, or is dead already
-            else:
-                known = True
-            del known
             self.alive[pid] = (slot, birth)
             self.tell({"born": slot, "birth": birth, "pid": pid})
 
@@ -193,10 +192,8 @@ def _unwind(signum: int, frame: object) -> NoReturn:
 
 
 def _kill_group(pgid: int, signo: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody left in it
         os.killpg(pgid, signo)
-    except (ProcessLookupError, PermissionError):
-        return  # nobody left in it
 
 
 def main(told: dict[str, Any], rest: BinaryIO) -> None:
