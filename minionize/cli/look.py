@@ -15,7 +15,7 @@ import click
 
 from minionize.cli.ending import one_line, say
 from minionize.cli.opening import opened_queue, queue_option
-from minionize.cli.status import print_lines
+from minionize.cli.status import print_lines, quiet_pipe
 from minionize.contracts.engine import Queue
 from minionize.errors import NotSupported, UsageError
 from minionize.reporters import report_folder
@@ -211,10 +211,11 @@ def _target(file: str | None) -> Iterator[TextIO]:
         out = io.TextIOWrapper(
             sys.stdout.buffer, encoding="utf-8", errors="backslashreplace", newline=""
         )
-        try:
-            yield out
-        finally:
-            out.detach()
+        with quiet_pipe():
+            try:
+                yield out
+            finally:
+                out.detach()
         return
     draft = f"{file}.{os.getpid()}.draft"
     try:

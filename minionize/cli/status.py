@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 
-from minionize.cli.ending import one_line, say
+from minionize.cli.ending import die_of, one_line, say
 from minionize.cli.opening import opened_queue, queue_option
 from minionize.contracts.engine import Queue
 from minionize.errors import EngineUnavailable
@@ -98,7 +101,8 @@ def _show(view: Overview, *, watch: bool, as_json: bool, every: bool) -> None:
         if watch:
             text = f"{_CLEAR}{text}" if sys.stdout.isatty() else f"{text}\n"
     print_lines([text])
-    sys.stdout.flush()
+    with quiet_pipe():
+        sys.stdout.flush()
 
 
 def _width() -> int:
@@ -109,4 +113,15 @@ def print_lines(lines: list[str]) -> None:
     """Lines on standard output, whatever letters its encoding lacks."""
     text = "".join(f"{line}\n" for line in lines)
     encoding = sys.stdout.encoding or "utf-8"
-    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+    with quiet_pipe():
+        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
+@contextmanager
+def quiet_pipe() -> Iterator[None]:
+    """End as other programs do where the reader of our output went away (`| head`)."""
+    try:
+        yield
+    except BrokenPipeError:
+        # click would make a failure of it, with exit status 1.
+        die_of(signal.SIGPIPE)
