@@ -139,7 +139,8 @@ class Leasing:
                     leases = engine.lease(7, 0.05)
                     if not leases and engine.stats().drained is not False:
                         return
-                    back = leases[:1] if len(mine) % 3 else leases[:0]  # now and then, give back
+                    # Now and then one is given back; never the only one, or it would go round for ever.
+                    back = leases[:1] if len(mine) % 3 and len(leases) > 1 else leases[:0]
                     kept = leases[len(back) :]
                     engine.nack(back, charge=False)
                     engine.ack(kept)
