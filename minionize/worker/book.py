@@ -40,6 +40,8 @@ class Book:
         self._in_a_row = FailuresInARow(settings.max_failures_in_a_row)
         self._failures = FailureLines(say, clock, settings.max_attempts)
         self._quiet = settings.quiet
+        self._say = say
+        self._told_lost = False
         self.summary = Summary()
         self.ended = 0
         """Runs that came to an end of their own."""
@@ -98,6 +100,7 @@ class Book:
                         outcome.cpu_s,
                         outcome.peak_kib,
                         outcome.peak_below,
+                        detail=outcome.detail,
                         result=outcome.result,
                         stdout=outcome.stdout,
                         stderr=outcome.stderr,
@@ -108,6 +111,12 @@ class Book:
             self._in_a_row.ended_well()
             self.summary.done += done
             self.ended += done
+            if events is None and not self._told_lost and outcomes[-1].result is not None:
+                self._told_lost = True
+                self._say(
+                    "what the function returns is lost under the null reporter: "
+                    "--reporter json keeps it"
+                )
         if acks and link.flush_at is None:
             link.flush_at = now + GATHER_S
         if count:

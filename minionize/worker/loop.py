@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
+from typing import Protocol, runtime_checkable
 
 from minionize.contracts.crew import Crew
 from minionize.contracts.engine import Engine
@@ -37,6 +38,14 @@ BUSY_TICK_S = 0.1
 """With something running and an idle slot, the queue is asked so often."""
 _AFTER_KILL_S = 5.0
 _NEVER = float("inf")
+
+
+@runtime_checkable
+class Inline(Protocol):
+    """A crew that runs functions in this very thread, and then can't let it beat."""
+
+    def on_long_run(self, beat: Callable[[], None]) -> None:
+        """Call `beat` now and then from another thread while a run takes long."""
 
 
 class Worker:
@@ -104,6 +113,8 @@ class Worker:
         self._ending_status: int | None = None
         self._kill_at = _NEVER
         self._leave_at = _NEVER
+        if isinstance(crew, Inline):
+            crew.on_long_run(self._beat_meanwhile)
 
     def run(self) -> Summary:
         """Work until the end that the settings ask for. Raises nothing of the queue's: the
@@ -220,6 +231,17 @@ class Worker:
         self._book.report()
         self._reporter.beat(len(running))
 
+    def _beat_meanwhile(self) -> None:
+        """Called from another thread while this one is inside a function (`--inline`)."""
+        now = self._clock.monotonic()
+        if self._guard is not None:
+            self._guard.beat()
+        with contextlib.suppress(MinionizeError):  # comes up again when this thread asks
+            if now >= self._beat_at:
+                self._beat(now)
+            elif self._link.down and self._link.expired(now):
+                self._expire()
+
     def _expire(self) -> None:
         """Nobody could renew the leases in time: they are lost."""
         self._lose(self._link.give_up_all(), "the queue could not be reached for its lease")
@@ -319,6 +341,8 @@ class Worker:
         spares = len(self._spares) + len(self._suspects)
         in_hand = len(link.held) - link.gathered
         room = self._crew.room(self._pace.seconds_each)
+        if not room and not in_hand:
+            return  # a function that is still being loaded: others may have room
         limit = lease_limit(self._crew.slots, in_hand, spares, room, self._pace.ahead)
         if settings.max_params is not None:
             limit = min(limit, settings.max_params - self._book.ended - in_hand)
