@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
+from math import isfinite
 
 from minionize.errors import Reject
 from minionize.values import Param, to_text
@@ -189,8 +190,8 @@ def value_text(value: Param) -> str:
     kind = type(value)
     if kind is str:
         return sound(value)
-    if kind is int:
-        return str(value)
+    if kind is int or (kind is float and isfinite(value)):
+        return repr(value)
     return to_text(value)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -19,9 +20,11 @@ def finish(body: Callable[[], int], name: str) -> NoReturn:
 
     `name` begins each line on stderr. MINION_DEBUG=1 shows the traceback of any error.
     """
+    open_standard()
     try:
         status = body()
-        sys.stdout.flush()
+        if sys.stdout is not None:  # as with >&-
+            sys.stdout.flush()
     except KeyboardInterrupt:
         die_of(signal.SIGINT)
     except click.Abort as abort:
@@ -34,11 +37,29 @@ def finish(body: Callable[[], int], name: str) -> NoReturn:
         die_of(signal.SIGPIPE)
     except Exception as error:
         status = told(error, name)
-    try:
-        sys.stderr.flush()
-    except OSError:
-        status = status or 70
+        _drop_unwritten()
     sys.exit(status)
+
+
+def open_standard() -> None:
+    """Put /dev/null where standard input, output or error is closed: the next file that is
+    opened would take its place, and be written to in its name."""
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
+def _drop_unwritten() -> None:
+    """What can't be written to stdout must not be tried, and complained of, once more."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        os.close(null)
 
 
 def told(error: Exception, name: str) -> int:
@@ -55,17 +76,28 @@ def told(error: Exception, name: str) -> int:
     elif isinstance(error, click.Abort):
         line, status = "given up: nothing was changed", 2
     else:
-        line = (
-            f"unexpected {type(error).__name__}: {error}; "
-            "MINION_DEBUG=1 shows where, please report it"
-        )
-        status = 70
+        line, status = _unexpected(error), 70
     say(f"{name}: {one_line(line)}")
     return status
 
 
+def _unexpected(error: Exception) -> str:
+    if isinstance(error, OSError):
+        try:
+            os.getcwd()
+        except OSError:
+            return "the current folder is gone: cd to one that is there"
+        if error.errno == errno.ENOSPC and error.filename is None:
+            return "no space left where the output goes: make room, or send it elsewhere"
+    return (
+        f"unexpected {type(error).__name__}: {error}; MINION_DEBUG=1 shows where, please report it"
+    )
+
+
 def say(line: str) -> None:
     """A line on stderr, as far as anybody reads it."""
+    if sys.stderr is None:  # as with 2>&-
+        return
     try:
         sys.stderr.write(line + "\n")
         sys.stderr.flush()
@@ -88,7 +120,8 @@ def die_of(signum: int) -> NoReturn:
     """End as this signal ends a process, so that a shell's loop around us ends too."""
     for stream in (sys.stdout, sys.stderr):
         try:
-            stream.flush()
+            if stream is not None:
+                stream.flush()
         except (OSError, ValueError):
             continue
     signal.signal(signum, signal.SIG_DFL)

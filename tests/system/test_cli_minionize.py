@@ -18,6 +18,7 @@ import minionize
 from minionize.contracts.engine import EngineOptions
 from minionize.engines.registry import open_queue
 from minionize.settings.table import OPTIONS
+from minionize.values import State
 
 ROOT = str(Path(minionize.__file__).parent.parent)
 SHOW = "import json, sys; print(json.dumps(sys.argv[1:]))"
@@ -216,6 +217,19 @@ def test_a_name_that_the_first_param_lacks(run: Run) -> None:
     ran = run("--from", "-", "echo", "{lr}", input="1\n2\n")
     assert ran.returncode == 2
     assert "has no {lr}" in ran.stderr and ran.stdout == ""
+
+
+def test_a_wrong_name_costs_no_param_an_attempt(run: Run, tmp_path: Path) -> None:
+    fill(f"file:{tmp_path}/q", 1, 2, 3)
+    assert run("-q", "q", "-j", "2", "echo", "{lr}").returncode == 2
+    queue = open_queue(f"file:{tmp_path}/q", EngineOptions(create=False))
+    entries = list(queue.scan(State.WAITING))
+    queue.close()
+    assert [(entry.id, entry.attempt, entry.crashes) for entry in entries] == [
+        ("1", 1, 0),
+        ("2", 1, 0),
+        ("3", 1, 0),
+    ]
 
 
 def test_a_name_that_a_later_param_lacks_fails_that_one(run: Run) -> None:
@@ -451,5 +465,119 @@ def test_bad_lines(run: Run) -> None:
 
 def test_a_function(run: Run, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("def double(x):\n    print(2 * int(x))\n")
-    ran = run("--from", "-", "--call", "mine:double", input="1\n2\n", PYTHONPATH=f"{ROOT}:.")
+    # As the installed script starts: its own folder leads sys.path, not the current one.
+    (tmp_path / "bin").mkdir()
+    script = tmp_path / "bin/minionize"
+    script.write_text("from minionize.cli.minionize import main\nmain()\n")
+    ran = subprocess.run(
+        [sys.executable, str(script), "--from", "-", "--call", "mine:double"],
+        input="1\n2\n",
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
     assert (ran.returncode, ran.stdout) == (0, "2\n4\n"), ran.stderr
+
+
+# -- where it runs ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&-", "<&- >&- 2>&-"])
+def test_closed_streams(tmp_path: Path, closed: str) -> None:
+    """What is closed stays without effect: nothing else is written to in its place."""
+    fill(f"file:{tmp_path}/q", 1, 2)
+    script = 'echo "$1"; echo "$1" >&2; echo "$1" > "$1"'
+    cmd = command("-q", "q", "sh", "-c", script, "x")
+    ran = subprocess.run(
+        ["sh", "-c", f'"$@" {closed}', "sh", *cmd],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout == ("" if ">&-" in closed.replace("2>&-", "") else "1\n2\n")
+    assert (tmp_path / "2").read_text() == "2\n"
+    # The queue is as it should be.
+    ran = subprocess.run(
+        cmd, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=True, timeout=60
+    )
+    assert ran.stdout == ""
+
+
+def test_output_that_cant_be_written(run: Run, tmp_path: Path) -> None:
+    for args in (["--help"], ["--from", "jobs", "--dry-run", "echo"]):
+        (tmp_path / "jobs").write_text("1\n")
+        with open("/dev/full", "w") as full:
+            ran = subprocess.run(
+                command(*args),
+                cwd=tmp_path,
+                env=environment(),
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                check=False,
+                timeout=60,
+            )
+        assert ran.returncode == 70
+        assert ran.stderr.startswith("minionize: no space left")
+        assert len(ran.stderr.splitlines()) == 1
+
+
+def test_a_folder_that_vanished(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    ran = subprocess.run(
+        ["sh", "-c", 'rmdir "$PWD"; exec "$@"', "sh", *command("echo")],
+        cwd=gone,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert ran.returncode in (2, 70)
+    assert "Traceback" not in ran.stderr and len(ran.stderr.splitlines()) == 1
+
+
+def test_a_terminal(tmp_path: Path) -> None:
+    """A live line that is cleared before output, and no escape sequence of a param's."""
+    import pty
+
+    (tmp_path / "jobs").write_text('"\\u001b]0;evil\\u0007"\n1\n')
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.chdir(tmp_path)
+        script = 'sleep 1; echo "$1"; test "$1" = 2 || exit 65'
+        told = ("--from", "jobs", "--format", "jsonl")
+        cmd = command(*told, "sh", "-c", script, "x", "{id}")
+        os.execve(cmd[0], cmd, environment())
+    shown = b""
+    try:
+        while piece := os.read(fd, 4096):
+            shown += piece
+    except OSError:  # EIO is how a terminal ends
+        pass
+    os.close(fd)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
+    assert b"1 done, 1 dead" in shown
+    assert b"\r\x1b[K" in shown
+    assert b"evil" not in shown.replace(b"\\x1b]0;evil", b"")
+
+
+def test_ctrl_c_while_waiting(tmp_path: Path) -> None:
+    minion = subprocess.Popen(
+        command("--wait", "echo"), cwd=tmp_path, env=environment(), stderr=subprocess.PIPE
+    )
+    assert minion.stderr is not None
+    assert b"waiting" in minion.stderr.readline()
+    minion.send_signal(signal.SIGINT)
+    _, said = minion.communicate(timeout=60)
+    assert minion.returncode == -signal.SIGINT
+    assert b"Traceback" not in said

@@ -124,7 +124,7 @@ def test_two_minions_at_once(shell: Shell) -> None:
     assert shell(SWEEP.format(40)).returncode == 0
     ran = shell(
         "export MINION_ENGINE=execo\n"
-        "minionize echo a > a & minionize -j 2 echo b > b & wait $! && wait %1; cat a b"
+        "minionize echo a > a & one=$!; minionize -j 2 echo b > b & wait $!; wait $one; cat a b"
     )
     assert ran.returncode == 0, ran.stderr
     assert sorted(number for _, number in hello(ran.stdout)) == list(range(40))
