@@ -139,7 +139,7 @@ class Leasing:
                     leases = engine.lease(7, 0.05)
                     if not leases and engine.stats().drained is not False:
                         return
-                    # Now and then one is given back; never the only one, or it would go round for ever.
+                    # Now and then one goes back; never the only one: it might go round for ever.
                     back = leases[:1] if len(mine) % 3 and len(leases) > 1 else leases[:0]
                     kept = leases[len(back) :]
                     engine.nack(back, charge=False)
