@@ -79,7 +79,12 @@ class Deduper:
                 skipped += 1
 
         try:
-            with self._locked(), contextlib.closing(self._up_to_date()) as index:
+            # Feeding makes a queue that is missing, and so the folder of lock and index.
+            with (
+                self._queue.feeding(),
+                self._locked(),
+                contextlib.closing(self._up_to_date()) as index,
+            ):
                 put = self._queue.put_texts(new_ones(index))
         except sqlite3.Error as error:
             raise EngineUnavailable(
