@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import click
@@ -55,6 +56,9 @@ def run(args: Sequence[str]) -> int:
 
 def _minionize(cmd: tuple[str, ...], **given: Any) -> int:
     loaded = settings.load(given)
+    if cmd and loaded.settings.call and loaded.origins["call"] != "--call":
+        # A CMD that is typed counts more than a function that all minions are told of.
+        loaded = loaded._replace(settings=replace(loaded.settings, call=None))
     _check(loaded, cmd)
     notes = list(loaded.notes)
     if settings.shell_between(loaded.settings.env):
@@ -91,7 +95,7 @@ def _callback(settings: Settings, cmd: Sequence[str]) -> Any:
 def _check(loaded: Loaded, cmd: Sequence[str]) -> None:
     """UsageError for options that contradict each other."""
     told, origins = loaded.settings, loaded.origins
-    if told.call and cmd and origins["call"] == "--call":
+    if told.call and cmd:
         raise UsageError("--call MODULE:FUNCTION takes the place of CMD: give one of them")
     if not told.call and not cmd:
         raise UsageError("there is no CMD to run (nor --call MODULE:FUNCTION): see --help")

@@ -66,6 +66,10 @@ def load(given: Mapping[str, Any] | None = None, *, feeding: bool = False) -> Lo
             values[option.field] = _parsed(option, value, f"{YAML}: {key}")
             origins[option.field] = f"{YAML}: {key}"
 
+    if origins.get("queue") == "--queue" and origins.get("from_file") != "--from":
+        # What is said here counts more than what is said to all minions.
+        values.pop("from_file", None)
+        origins.pop("from_file", None)
     if "queue" not in values and not feeding and (sweep := _sweep_here(env)):
         values["queue"], origins["queue"] = f"execo:{sweep}", "found here"
         if "from_file" not in values:

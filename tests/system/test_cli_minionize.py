@@ -342,6 +342,13 @@ def test_a_minion_inside_a_run_is_told_nothing_wrong(run: Run, tmp_path: Path) -
     assert "means nothing" not in ran.stderr
 
 
+def test_what_is_typed_counts_more_than_variables(run: Run) -> None:
+    ran = run("--from", "-", "echo", input="1\n", MINION_CALL="no.such:function", MINION_QUEUE="q")
+    assert (ran.returncode, ran.stdout) == (0, "1\n")
+    ran = run("--from", "-", "--no-capture", "echo", input="1\n", MINION_CAPTURE="1")
+    assert ran.stdout == "1\n"
+
+
 def test_yaml(run: Run, tmp_path: Path) -> None:
     (tmp_path / ".minionize.yml").write_text("from: jobs\nslot: 4\n")
     ran = run("echo")

@@ -172,6 +172,14 @@ def test_engines_of_0_2_1() -> None:
         load()
 
 
+def test_a_queue_that_is_given_counts_more_than_a_variable_that_names_a_file() -> None:
+    os.environ["MINION_FROM"] = "jobs"
+    assert load().settings.from_file == "jobs"
+    assert load({"queue": "q"}).settings.from_file is None
+    told = load({"queue": "q", "from_file": "jobs"}).settings
+    assert (told.queue, told.from_file) == ("q", "jobs")
+
+
 def test_a_sweep_that_stands_here() -> None:
     Path("sweeps").mkdir()
     assert load().settings.queue == "file:minion-queue"
