@@ -111,7 +111,7 @@ def show(id: str, queue: str | None, as_json: bool) -> int:
         if as_json:
             print_lines([show_json(id, entry, told, here)])
         else:
-            print_lines(show_lines(id, entry, told, here, width=_width()))
+            print_lines(show_lines(id, entry, told, here))
         _tell("minion show", faults)
     return 0
 

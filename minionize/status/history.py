@@ -45,9 +45,7 @@ def param_text(entry: Entry | None, told: Sequence[Told]) -> str | None:
     return next((event.param for _, event in reversed(told) if event.param is not None), None)
 
 
-def show_lines(
-    id: str, entry: Entry | None, told: Sequence[Told], here: str | None, *, width: int = 100
-) -> list[str]:
+def show_lines(id: str, entry: Entry | None, told: Sequence[Told], here: str | None) -> list[str]:
     """The param as text for a terminal. `here`: the line that runs it here, if there is one."""
     lines = [f"param {safe(id)}: {_state(entry, told)}"]
     text = param_text(entry, told)
@@ -55,7 +53,7 @@ def show_lines(
         lines.append(f"  {short(text, 10_000)}")
     if told:
         lines.append("")
-        lines.extend(_table(told, width))
+        lines.extend(_table(told))
     elif entry is not None:
         lines.append(f"no report of it; its next attempt is number {entry.attempt}")
     last = _last_run(told)
@@ -119,7 +117,7 @@ def _state(entry: Entry | None, told: Sequence[Told]) -> str:
     return said
 
 
-def _table(told: Sequence[Told], width: int) -> list[str]:
+def _table(told: Sequence[Told]) -> list[str]:
     rows = [("attempt", "when", "took", "CPU", "memory", "host", "slot", "")]
     for source, event in told:
         peak = "" if event.peak_kib is None else memory(event.peak_kib)
@@ -136,7 +134,7 @@ def _table(told: Sequence[Told], width: int) -> list[str]:
             )
         )
     widths = [max(len(row[column]) for row in rows) for column in range(8)]
-    return [short("  ".join(map(str.ljust, row, widths)).rstrip(), max(width, 60)) for row in rows]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
 def _end(event: Event) -> str:

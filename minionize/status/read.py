@@ -94,7 +94,7 @@ def read_events(folder: Folder, faults: Faults) -> Iterator[tuple[Source, Event]
 def parse_line(source: Source, line: bytes, faults: Faults) -> Event | None:
     """The event of a line; None for noise, which is counted."""
     try:
-        return parse_event(json.loads(line), source.began)
+        return parse_event(json.loads(line.decode()), source.began)
     except (ValueError, TypeError, KeyError, IndexError, RecursionError, OverflowError):
         faults.broken += 1
         return None

@@ -86,7 +86,7 @@ def _figures(view: Overview) -> Iterator[str]:
             f"longest {_duration(roll.seconds_max)}",
         )
     if roll.cpu_sum:
-        yield _row("CPU", f"{seconds(roll.cpu_sum)} in all, {_duration(roll.cpu_max)} at most")
+        yield _row("CPU", f"{_duration(roll.cpu_sum)} in all, {_duration(roll.cpu_max)} at most")
     if roll.peak_kib:
         yield _row("memory", f"{memory(roll.peak_kib)} at most")
     elif roll.peak_below_kib:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from minionize.status.escape import safe
@@ -13,6 +14,7 @@ from minionize.status.rows import OURS, OUTPUTS
 Row = Mapping[str, Any]
 
 _SPOOL_BYTES = 16 * 1024 * 1024
+_SPECIAL = re.compile(r'[,"\r\n]|^\s|\s\Z')
 _OURS_LAST = (*OURS, *OUTPUTS)
 
 
@@ -44,23 +46,25 @@ def csv_lines(rows: Iterable[Row], *, for_terminal: bool = False) -> Iterator[st
         yield ",".join(cell(show(name)) for name in names) + "\n"
         spool.seek(0)
         for line in spool:
-            row = json.loads(line)
-            yield ",".join(cell(_shown(row.get(name), show)) for name in names) + "\n"
+            row = json.loads(line.decode())
+            yield ",".join([_shown(row.get(name), show) for name in names]) + "\n"
 
 
 def cell(value: str | None) -> str:
     """A cell as CSV: quoted where it must be; an empty string is `""`, None is nothing."""
     if value is None:
         return ""
-    if not value or value.strip() != value or any(char in value for char in ',"\r\n'):
+    if not value or _SPECIAL.search(value):
         return '"' + value.replace('"', '""') + '"'
     return value
 
 
-def _shown(value: Any, show: Any) -> str | None:
+def _shown(value: Any, show: Callable[[str], str]) -> str:
     if value is None:
-        return None
-    return str(show(value if isinstance(value, str) else json.dumps(value)))
+        return ""
+    if type(value) is int:
+        return str(value)
+    return cell(show(value if type(value) is str else json.dumps(value)))
 
 
 def _as_it_is(text: str) -> str:
