@@ -175,7 +175,9 @@ def _stand_guard(shared: mmap.mmap, pipe: int, minion: int | None) -> None:
     _kill_groups(groups)
     minion_id = _text(view, _HEAD_INTS * 4, _ID_BYTES)
     if head[_STARTED] and minion_id:
-        _kill_strays(b"MINION_ID=" + minion_id)
+        # One that ended in good order was not just about to start something.
+        orderly = minion is not None and not _ended(minion)
+        _kill_strays(b"MINION_ID=" + minion_id, looks=1 if orderly else 2)
     scratch = _text(view, _HEAD_INTS * 4 + _ID_BYTES, _PATH_BYTES)
     if scratch:
         _remove(os.fsdecode(scratch))
@@ -208,17 +210,23 @@ def _kill_groups(groups: memoryview) -> bool:
     return some
 
 
-def _kill_strays(mark: bytes, patience_s: float = 5.0) -> None:
-    """KILL whatever carries `mark` in its environment, until two looks in a row found nothing.
+def _ended(pidfd: int) -> bool:
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _kill_strays(mark: bytes, looks: int, patience_s: float = 5.0) -> None:
+    """KILL whatever carries `mark` in its environment, until `looks` in a row found nothing.
 
     A process that is between vfork and exec still shows its parent's environment, and one that
     forks may be ahead of us: so one look is not enough.
     """
     until = time.monotonic() + patience_s
     clean = 0
-    while clean < 2 and time.monotonic() < until:
+    while clean < looks and time.monotonic() < until:
         clean = 0 if kill_marked((mark,)) else clean + 1
-        if clean < 2:
+        if clean < looks:
             time.sleep(0.05)
 
 
