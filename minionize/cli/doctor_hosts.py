@@ -202,7 +202,7 @@ class Counter:
         self._ids = ids
         self._beat = beat
         self._end = end
-        self._path = path
+        self._failed = f"{path}.failed"
         self._fd = calls.open(path, write=True, create=True)
         self._mine = 0
         self._others: dict[str, int] = {}
@@ -211,14 +211,21 @@ class Counter:
     def run(self) -> None:
         """Take turns, then race. Incoherent or _TimeIsOver say what went wrong."""
         try:
-            for turn in range(TURNS):
-                self._until(lambda turn=turn: self._turn(turn))  # type: ignore[misc]
-            self._until(lambda: self._all_have(TURNS))
-            for race in range(RACES):
-                self._until(lambda race=race: self._race(TURNS + race))  # type: ignore[misc]
-            self._until(lambda: self._all_have(TURNS + RACES))
+            self._run()
+        except Incoherent:
+            # The others would wait for us in vain.
+            self._calls.close(self._calls.open(self._failed, write=True, create=True))
+            raise
         finally:
             self._calls.close(self._fd)
+
+    def _run(self) -> None:
+        for turn in range(TURNS):
+            self._until(lambda turn=turn: self._turn(turn))  # type: ignore[misc]
+        self._until(lambda: self._all_have(TURNS))
+        for race in range(RACES):
+            self._until(lambda race=race: self._race(TURNS + race))  # type: ignore[misc]
+        self._until(lambda: self._all_have(TURNS + RACES))
 
     def _until(self, done: Callable[[], bool]) -> None:
         pause_s = 0.001
@@ -228,6 +235,8 @@ class Counter:
                 # Whoever came later has not seen ours move yet.
                 self._beat()
                 self._beat_due = now + _BEAT_S
+                if self._calls.exists(self._failed):
+                    raise Incoherent("another host found locks or reads that are not coherent")
             if done():
                 return
             if now > self._end:
