@@ -50,7 +50,7 @@ class Calls:
 
     # ---- files
     def open(self, path: str, *, write: bool = False, create: bool = False) -> int:
-        """A descriptor that no program inherits; `create` makes or empties nothing that is there."""
+        """A descriptor that no program inherits; `create` makes the file if it is missing."""
         flags = os.O_CLOEXEC | (os.O_RDWR if write else os.O_RDONLY) | (os.O_CREAT if create else 0)
         return self._call("open", os.open, path, flags, 0o666)
 

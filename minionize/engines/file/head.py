@@ -50,6 +50,8 @@ class Head:
         "feeders",
         "hint",
         "homes",
+        "homes_low",
+        "lives",
         "minions",
         "paused",
         "placed",
@@ -82,6 +84,10 @@ class Head:
         """The last batch of purged ids."""
         self.homes = 0
         """The last batch that some minion made of what it holds."""
+        self.homes_low = 1
+        """The lowest of them not yet removed."""
+        self.lives = 0
+        """Generations given out: each is of one slot, for one time."""
         self.edits = 0
         """How often somebody moved params that nobody had leased: two such at once would clash."""
         self.paused = 0
@@ -125,7 +131,8 @@ class Head:
             "segments": self.segments,
             "settled": self.settled,
             "purged": [self.purged, self.purges],
-            "homes": self.homes,
+            "homes": [self.homes, self.homes_low],
+            "lives": self.lives,
             "edits": self.edits,
             "paused": self.paused,
             "stops": self.stops,
@@ -145,7 +152,8 @@ class Head:
         self.segments = state["segments"]
         self.settled = state["settled"]
         self.purged, self.purges = state["purged"]
-        self.homes = state["homes"]
+        self.homes, self.homes_low = state["homes"]
+        self.lives = state["lives"]
         self.edits = state["edits"]
         self.paused = state["paused"]
         self.stops = state["stops"]

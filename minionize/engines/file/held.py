@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 from minionize.engines.file.slot import Claim, Piece, open_pieces
 
@@ -112,7 +113,7 @@ def _join(
     for one in held:
         pieces = after.get(one.serial, [])
         gone = leaving.get(one.serial, set())
-        for (_, begin), (end, _) in zip(pieces, pieces[1:]):
+        for (_, begin), (end, _) in pairwise(pieces):
             inside = any(low <= begin and end <= high for low, high in one.pieces)
             if inside and gone.isdisjoint(range(begin, end)):
                 gaps.append((end - begin, one.serial, begin, end))

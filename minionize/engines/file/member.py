@@ -11,7 +11,7 @@ from minionize.engines.file import slot as slots
 from minionize.engines.file.calls import Calls
 from minionize.engines.file.head import Head
 from minionize.engines.file.head_file import unavailable
-from minionize.engines.file.room import Room
+from minionize.engines.file.room import DELAYS_S, Room
 from minionize.engines.file.slot import Slot
 from minionize.errors import EngineUnavailable
 
@@ -76,9 +76,8 @@ class Member:
         )
         if index < 0:
             index = room.head.grow(head)
-        before = slots.decode(records[index]) if index < len(records) else Slot()
-        generation = before.generation + 1
-        self.generation = generation
+        head.lives += 1
+        self.generation = head.lives
         try:
             room.calls.mkdir(self.folder)
             self._beat = room.calls.open(f"{self.folder}/beat", write=True, create=True)
@@ -88,7 +87,8 @@ class Member:
             raise unavailable(error, "cannot make", self.folder) from error
         self.beat()
         head.changed[index] = Slot(
-            generation=generation,
+            generation=self.generation,
+            life=self.generation,
             state=slots.LIVE,
             owner=self.owner,
             feeder=self.feeder,
@@ -170,6 +170,8 @@ class Member:
             # The first line break ends what an earlier, failed write may have left torn.
             calls.append(self._journal, ("\n" + "".join(lines)).encode())
             calls.sync(self._journal)
+        except FileNotFoundError:
+            return  # taken over, and cleaned up: the next visit to the head says so
         except OSError as error:
             raise unavailable(error, "cannot write", f"{self.folder}/journal") from error
 
@@ -180,6 +182,14 @@ def count_out(head: Head, slot: Slot) -> None:
         head.feeders -= 1
     else:
         head.minions -= 1
+
+
+def remove_leftovers(room: Room, name: str) -> None:
+    """Remove what a life that was cut off left behind, its folder last."""
+    life = name.rpartition(".")[2]
+    if life.isdecimal():
+        _remove_drafts(room, int(life))
+    remove_folder(room, name)
 
 
 def remove_folder(room: Room, name: str) -> None:
@@ -196,22 +206,20 @@ def remove_folder(room: Room, name: str) -> None:
         return
 
 
-def remove_drafts(room: Room, index: int, generation: int) -> None:
-    """Remove the drafts that a dead life left behind: they are numbered without gaps."""
-    from minionize.engines.file.room import DELAYS_S
-
+def _remove_drafts(room: Room, generation: int) -> None:
+    """Drafts are numbered without gaps."""
     for source in ("p", "h", "dead", "purged", *map(str, DELAYS_S)):
         number = 0
         while True:
             try:
-                room.calls.unlink(room.draft_of(source, index, generation, number))
+                room.calls.unlink(room.draft_of(source, generation, number))
             except OSError:
                 break
             number += 1
 
 
 def parse_journal(content: bytes) -> tuple[set[Mark], set[Mark]]:
-    """Marks without an end, and marked ones that were acked. A torn last line counts for nothing."""
+    """Marks without an end, and marked ones that were acked. A torn line counts for nothing."""
     marked: set[Mark] = set()
     acked: set[Mark] = set()
     for line in content.split(b"\n")[:-1]:

@@ -170,9 +170,9 @@ class FileEngine:
                 self._back_off()
                 now = calls.monotonic()
             left = wait_s - (now - begin)
-            if left <= 0:
+            if left < _MIN_PAUSE_S:
                 break
-            calls.sleep(min(left, max(0.0, self._next_look - now)))
+            calls.sleep(min(left, max(_MIN_PAUSE_S, self._next_look - now)))
         return []
 
     def _back_off(self) -> None:

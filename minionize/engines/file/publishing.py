@@ -59,8 +59,8 @@ class Publisher:
 
 
 class Drafting(AbstractContextManager["Drafting"]):
-    """Files that nothing names yet. They carry slot and generation in their names, so they are
-    nobody else's, and a take-over knows where to clean up."""
+    """Files that nothing names yet. Their names carry the generation, so they are nobody
+    else's, and a take-over knows where to clean up."""
 
     def __init__(self, publisher: Publisher, member: Member, drafts: Sequence[Draft]) -> None:
         self._publisher = publisher
@@ -101,7 +101,7 @@ class Drafting(AbstractContextManager["Drafting"]):
             delay_s=draft.delay_s,
             suspect=draft.suspect,
         )
-        path = self._room.draft_of(source, self._member.index, self._member.generation, order)
+        path = self._room.draft_of(source, self._member.generation, order)
         self._paths.append(path)
         self._counts[source] = order + 1
         self._room.batches.draft(path, content)

@@ -158,9 +158,9 @@ class Room:
         """The file of a batch or segment."""
         return f"{self.folder_of(source)}/{number:08d}.jsonl"
 
-    def draft_of(self, source: str, slot: int, generation: int, number: int) -> str:
-        """A draft's name, of nobody else's ever: slot and generation are in it."""
-        return f"{self.folder_of(source)}/draft.{slot}.{generation}.{number}"
+    def draft_of(self, source: str, generation: int, number: int) -> str:
+        """A draft's name, of nobody else's ever: generations are given out once."""
+        return f"{self.folder_of(source)}/draft.{generation}.{number}"
 
     def member_folder(self, name: str) -> str:
         """The folder of a minion's life."""

@@ -38,6 +38,8 @@ class Slot(NamedTuple):
     """One minion's or feeder's place in the head. A generation only ever grows."""
 
     generation: int = 0
+    life: int = 0
+    """The generation it was joined with; a take-over begins a new one."""
     state: str = FREE
     owner: str = ""
     feeder: bool = False
@@ -51,9 +53,8 @@ class Slot(NamedTuple):
 
     @property
     def folder(self) -> str:
-        """The name of the folder with its beat and journal; of its life, not of the take-over."""
-        generation = self.generation - 1 if self.state == GONE else self.generation
-        return f"{self.owner}.{generation}"
+        """The name of the folder with its beat and journal."""
+        return f"{self.owner}.{self.life}"
 
     def encode(self) -> str:
         """One line of JSON."""
@@ -68,6 +69,7 @@ class Slot(NamedTuple):
         return json.dumps(
             [
                 self.generation,
+                self.life,
                 self.state,
                 self.owner,
                 int(self.feeder),
@@ -87,7 +89,8 @@ def decode(record: str) -> Slot:
     if not record:
         return Slot()
     try:
-        generation, state, owner, feeder, host, pid, slots, lease_s, boot, flat = json.loads(record)
+        fields = json.loads(record)
+        generation, life, state, owner, feeder, host, pid, slots, lease_s, boot, flat = fields
         claims = []
         for source, batch, serial, *steps in flat:
             pieces = []
@@ -99,7 +102,17 @@ def decode(record: str) -> Slot:
     except TypeError as error:
         raise ValueError(f"no slot: {record[:80]!r}") from error
     return Slot(
-        generation, state, owner, bool(feeder), host, pid, slots, lease_s, boot, tuple(claims)
+        generation,
+        life,
+        state,
+        owner,
+        bool(feeder),
+        host,
+        pid,
+        slots,
+        lease_s,
+        boot,
+        tuple(claims),
     )
 
 

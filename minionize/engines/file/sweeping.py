@@ -12,14 +12,14 @@ from minionize.engines.file.member import (
     Member,
     count_out,
     parse_journal,
-    remove_drafts,
-    remove_folder,
+    remove_leftovers,
 )
 from minionize.engines.file.publishing import Draft, Publisher
 from minionize.engines.file.room import Room
 from minionize.engines.file.settling import remove_checkpoint
 from minionize.engines.file.slot import Slot
 from minionize.engines.file.texts import Texts
+from minionize.engines.file.tidying import Litter, find_litter, remove
 
 _GLANCE_EVERY_S = 1.0
 """How often an idle minion asks for locks of dead processes of its own host."""
@@ -49,6 +49,7 @@ class Sweeper:
         self._seen: dict[int, Seen] = {}
         self._looked_at = -1e9
         self._glanced_at = -1e9
+        self._tidied_at = -1e9
 
     @property
     def _every_s(self) -> float:
@@ -75,6 +76,8 @@ class Sweeper:
             if not self._member.is_mine(slots.decode(self._room.head.slot(self._member.index))):
                 return
             watched = self._watched(head)
+            litter = self._litter(head)
+        remove(self._room, litter)
         for index, slot in watched.items():
             if slot.state == slots.GONE:
                 self._finish(index, slot)
@@ -101,6 +104,15 @@ class Sweeper:
                 found[index] = slot
         self._seen = {index: seen for index, seen in self._seen.items() if index in found}
         return found
+
+    def _litter(self, head: Head) -> Litter:
+        """What may be removed; looked for by one minion, once in a lease."""
+        now = self._room.calls.monotonic()
+        mine = (self._member.index, self._member.generation)
+        if head.sweeper != mine or now - self._tidied_at < self._room.options.lease_s:
+            return Litter([], [])
+        self._tidied_at = now
+        return find_litter(self._room, head)
 
     def _is_dead(self, index: int, slot: Slot, now: float) -> bool:
         """Whether its beat stood still for its lease, looked at every quarter of it; or, on this
@@ -155,7 +167,8 @@ class Sweeper:
             seen = self._seen.get(index)
             if beat is not None and (seen is None or beat != seen.beat):
                 return None
-            gone = slot._replace(generation=slot.generation + 1, state=slots.GONE)
+            head.lives += 1
+            gone = slot._replace(generation=head.lives, state=slots.GONE)
             head.changed[index] = gone.encode()
             count_out(head, slot)
             if head.sweeper[0] == index:
@@ -165,7 +178,7 @@ class Sweeper:
                 head.changed[index] = Slot(generation=gone.generation).encode()
             self._room.head.write()
         if slot.feeder and not slot.claims:
-            self._clean(index, slot)
+            remove_leftovers(self._room, slot.folder)
             return None
         return gone
 
@@ -199,12 +212,7 @@ class Sweeper:
         if settled and self._room.calls.exists(self._room.checkpoints):
             for number in settled:
                 remove_checkpoint(self._room, number)
-        self._clean(index, slot)
-
-    def _clean(self, index: int, slot: Slot) -> None:
-        life = slot.generation - 1 if slot.state == slots.GONE else slot.generation
-        remove_drafts(self._room, index, life)
-        remove_folder(self._room, f"{slot.owner}.{life}")
+        remove_leftovers(self._room, slot.folder)
 
     def _journal_of(self, slot: Slot) -> tuple[set[tuple[int, int]], set[tuple[int, int]]]:
         path = f"{self._room.member_folder(slot.folder)}/journal"
