@@ -20,8 +20,12 @@ from minionize.contracts.crew import Outcome, Verdict
 from minionize.errors import MinionizeError, Reject, RetryLater, UsageError
 from minionize.values import Lease, to_text
 from minionize.worker.functions.crew import FunctionCrew
+from minionize.worker.guard import Guard
 
 DEADLINE_S = 60.0
+
+
+ENVIRONMENT = ("MINION_ID", "MINION_SLOT", "MINION_DEADLINE", "MINION_PARAM", "FROM_TEST")
 
 
 def leases(*params: Any) -> list[Lease]:
@@ -144,7 +148,7 @@ def evil(order: dict[str, Any]) -> Any:
     elif kind == "pid":
         return os.getpid()
     elif kind == "environment":
-        return {name: os.environ.get(name) for name in ("MINION_ID", "MINION_SLOT", "FROM_TEST")}
+        return {name: os.environ.get(name) for name in ENVIRONMENT}
     elif kind == "kill parent":
         os.kill(os.getppid(), signal.SIGKILL)
         time.sleep(10)
@@ -170,7 +174,7 @@ def test_thousands_of_params_in_batches(drive: Callable[..., Driven]) -> None:
 
 
 def test_a_segfault_costs_only_the_param_it_happened_in(drive: Callable[..., Driven]) -> None:
-    orders = [{"n": n} for n in range(300)]
+    orders: list[Any] = [{"n": n} for n in range(300)]
     orders[100] = orders[101] = {"do": "segfault"}
     ended = drive(evil).run(leases(*orders))
     failed = {id_ for id_, outcome in ended.items() if outcome.verdict is not Verdict.DONE}
@@ -439,11 +443,13 @@ def test_what_the_function_is_told(drive: Callable[..., Driven]) -> None:
 
 
 def test_the_environment_of_a_function(drive: Callable[..., Driven]) -> None:
-    env = {**os.environ, "FROM_TEST": "yes"}
-    ended = drive(evil, env=env).run(leases({"do": "environment"}))
+    env = {**os.environ, "FROM_TEST": "yes", "MINION_PARAM": "of an outer minion"}
+    ended = drive(evil, env=env, deadline=5e9).run(leases({"do": "environment"}))
     assert json.loads(ended["1"].result or "") == {
         "MINION_ID": "minion-1",
         "MINION_SLOT": "0",
+        "MINION_DEADLINE": "5000000000",
+        "MINION_PARAM": None,
         "FROM_TEST": "yes",
     }
 
@@ -580,3 +586,22 @@ def test_a_signal_to_the_minion_ends_a_wait(drive: Callable[..., Driven]) -> Non
     began = time.monotonic()
     assert driven.crew.wait(DEADLINE_S) == []
     assert time.monotonic() - began < DEADLINE_S / 2
+
+
+def test_a_minion_that_stood_still_charges_nobody(drive: Callable[..., Driven]) -> None:
+    guard = Guard.start()
+    try:
+        driven = drive(evil, slots=2, guard=guard).ready()
+        guard.arm("minion-1", lease_s=0.2)
+        driven.crew.start(leases({"do": "sleep", "for": 1000}, {"do": "sleep", "for": 1000}))
+        guard.beat()
+        # No beat any more: the guard takes the minion for hung.
+        driven.until(lambda: len(driven.outcomes) == 2)
+        assert {outcome.verdict for outcome in driven.outcomes} == {Verdict.ABORTED}
+        guard.arm("minion-1", lease_s=1000)
+        driven.ready()
+        driven.crew.start([Lease("3", "{}")])
+        driven.until(lambda: len(driven.outcomes) == 3)
+        assert driven.outcomes[-1].verdict is Verdict.DONE
+    finally:
+        guard.close()

@@ -13,7 +13,7 @@ import select
 import signal
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from minionize.callbacks.func import FuncCallback, overrides_hooks
 from minionize.contracts.crew import Outcome, Verdict
@@ -23,30 +23,16 @@ from minionize.worker.functions import hooks, results
 from minionize.worker.functions.nursery import Nursery
 from minionize.worker.functions.passing import Output, spool_folder
 from minionize.worker.functions.records import ended_by
+from minionize.worker.functions.sharing import batch, order, shares
 from minionize.worker.functions.slot import Slot, without
+from minionize.worker.guard import Guard
 from minionize.worker.output import Sink
 
-BATCH_S = 0.25
-"""A slot is given so much work at once."""
-BATCH_MOST = 4096
 TICK_S = 0.02
 """How often outcomes of a batch that goes on are read, and live output is passed on."""
 LOADING_S = 0.05
 """`wait` takes this long at least while the function is loaded, when there is nothing to do."""
 STILLBORN_MOST = 3
-
-
-class Guarding(Protocol):
-    """What the crew needs of the guard."""
-
-    def arm(self, minion_id: str) -> None:
-        """Whatever carries this id in its environment is ours."""
-
-    def hold(self, index: int, pgid: int) -> None:
-        """This process group is to die with the minion."""
-
-    def release(self, index: int) -> None:
-        """It is gone."""
 
 
 class FunctionCrew:
@@ -60,7 +46,7 @@ class FunctionCrew:
         env: Mapping[str, str],
         minion_id: str,
         wake_fd: int,
-        guard: Guarding | None = None,
+        guard: Guard | None = None,
         engine: Any = None,
         timeout_s: float | None = None,
         deadline: float | None = None,
@@ -105,6 +91,7 @@ class FunctionCrew:
         self._by_fd: dict[int, Slot] = {}
         self._ended: list[Outcome] = []
         self._room_made = False
+        self._hung = False
         self._stopping = False
         self._told_lost = False
         self._closed = False
@@ -115,7 +102,7 @@ class FunctionCrew:
         """See contracts/crew. 0 while the function is being loaded."""
         if not self._ready or self._stopping or self._error or self._output.behind(self._slots):
             return 0
-        most = 1 if seconds_each is None or self._hooked else _batch(seconds_each)
+        most = 1 if seconds_each is None or self._hooked else batch(seconds_each)
         if most == 1:
             return sum(slot.idle() for slot in self._slots)
         room = 0
@@ -139,10 +126,10 @@ class FunctionCrew:
                     self._ended.append(failed)
                     continue
             if lease.suspect:
-                min(self._slots, key=_order).add_first([lease], now)
+                min(self._slots, key=order).add_first([lease], now)
             else:
                 plain.append(lease)
-        for slot, share in _shares(self._slots, plain):
+        for slot, share in shares(self._slots, plain):
             slot.add(share, now)
         for slot in self._slots:
             self._feed(slot, now)
@@ -220,7 +207,7 @@ class FunctionCrew:
             slot.harvest(self._ended, self._capture)
             self._drop_waiting(slot)
             if slot.queue and slot.doom is None:
-                slot.doom = (slot.queue[0], Verdict.ABORTED, "")
+                slot.condemn(Verdict.ABORTED, "")
                 self._nursery.signal(slot.index, slot.birth, signal.SIGTERM)
 
     def kill(self) -> None:
@@ -319,6 +306,8 @@ class FunctionCrew:
 
     def _bury(self, slot: Slot, told: dict[str, Any]) -> None:
         slot.harvest(self._ended, self._capture)
+        if told["status"] == -signal.SIGKILL and slot.doom is None and self._stood_still():
+            slot.condemn(Verdict.ABORTED, "the minion stood still for longer than its lease")
         self._forget_link(slot)
         if self._guard is not None:
             self._guard.release(slot.index)
@@ -341,13 +330,15 @@ class FunctionCrew:
         """The zygote died, by a signal from somewhere: its children are ended, too."""
         self._poll.unregister(self._nursery.control)
         status = self._nursery.end(patience_s=1.0)
-        if not self._ready:
+        stood_still = self._stood_still()
+        if not self._ready and not stood_still:
             if self._error is None:
                 self._error = UsageError(
                     f"Python died ({ended_by(status)}) while it loaded {self._callback.name}"
                 )
             return
-        self._lines(f"the parent of the function's processes died ({ended_by(status)}): once more")
+        if not stood_still:
+            self._lines(f"the parent of the processes died ({ended_by(status)}): once more")
         self._ready = False
         for slot in self._slots:
             if slot.pid:
@@ -359,10 +350,17 @@ class FunctionCrew:
         self._release()
         if self._stopping:
             return
+        self._hung = False
         self._nursery = Nursery(self._callback, self._env, self._folder, self._told)
         self._poll.register(self._nursery.control, select.POLLIN)
         if self._guard is not None:
             self._guard.hold(self.slots, self._nursery.pid)
+
+    def _stood_still(self) -> bool:
+        """Whether the guard ended the children, since it took us for hung."""
+        if self._guard is not None and self._guard.killed():
+            self._hung = True
+        return self._hung
 
     def _release(self) -> None:
         if self._guard is not None:
@@ -372,7 +370,7 @@ class FunctionCrew:
     # -- ending runs ---------------------------------------------------------------------------
 
     def _kill(self, slot: Slot, verdict: Verdict, reason: str) -> None:
-        slot.doom = (slot.queue[0], verdict, reason)
+        slot.condemn(verdict, reason)
         self._nursery.signal(slot.index, slot.birth, signal.SIGKILL)
 
     def _drop_waiting(self, slot: Slot) -> None:
@@ -424,27 +422,3 @@ class FunctionCrew:
                     self._lines(results.lost_line(outcome.lease.id, outcome.detail))
                     break
         return outcomes
-
-
-def _batch(seconds_each: float) -> int:
-    """How many runs of this length a slot is given at once."""
-    return max(1, min(BATCH_MOST, int(BATCH_S / max(seconds_each, 1e-7))))
-
-
-def _order(slot: Slot) -> tuple[bool, int, int]:
-    return not slot.idle(), slot.load(), slot.index
-
-
-def _shares(slots: Sequence[Slot], leases: list[Lease]) -> list[tuple[Slot, list[Lease]]]:
-    """Who gets which, so that all have about the same load afterwards. Idle ones come first."""
-    able = sorted((slot for slot in slots if slot.open()), key=_order)
-    able = able or sorted(slots, key=_order)
-    level = -(-(sum(slot.load() for slot in able) + len(leases)) // len(able))
-    shares: list[tuple[Slot, list[Lease]]] = []
-    start = 0
-    for slot in able:
-        count = min(len(leases) - start, max(0, level - slot.load()))
-        if count:
-            shares.append((slot, leases[start : start + count]))
-            start += count
-    return shares

@@ -23,13 +23,12 @@ from minionize.errors import UsageError
 from minionize.values import Lease
 from minionize.worker.functions import hooks, results
 from minionize.worker.functions.records import LONG_S, Fields
+from minionize.worker.functions.sharing import batch
 
 TURN_S = 0.02
 """After so long `wait` tells of what ended, even if more is there to run."""
 LOOK_S = 0.1
 """How often the thread looks whether a heartbeat is due."""
-BATCH_S = 0.25
-BATCH_MOST = 4096
 
 
 class InlineCrew:
@@ -91,9 +90,8 @@ class InlineCrew:
 
     def room(self, seconds_each: float | None) -> int:
         """See contracts/crew."""
-        most = 1 if seconds_each is None else int(BATCH_S / max(seconds_each, 1e-7))
+        most = 1 if seconds_each is None else batch(seconds_each)
         load = len(self._waiting)
-        most = max(1, min(BATCH_MOST, most))
         return 0 if self._stopping or load > most // 2 else most - load
 
     def start(self, leases: Sequence[Lease]) -> None:

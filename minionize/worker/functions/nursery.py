@@ -21,6 +21,15 @@ _CODE = (
     "import sys,json;s=open(4,'rb');t=json.loads(s.readline());sys.path[:]=t['path'];"
     "from minionize.worker.functions.zygote import main;main(t,s)"
 )
+_OF_ONE_RUN = (
+    "MINION_PARAM",
+    "MINION_PARAM_FILE",
+    "MINION_PARAM_ID",
+    "MINION_ATTEMPT",
+    "MINION_SLOT",
+    "MINION_DEADLINE",
+    "MINION_CHECKPOINT_DIR",
+)
 _MOST_MESSAGE = 64 * 1024
 _HIGH = 64
 """Descriptors are moved above this first, so that placing one never overwrites another."""
@@ -60,7 +69,7 @@ class Nursery:
             self.pid = os.posix_spawn(
                 sys.executable,
                 [sys.executable, *["-O"] * sys.flags.optimize, "-c", _CODE],
-                {**env, "MINION_ID": told["minion_id"]},
+                _environment(env, told),
                 file_actions=[
                     (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                     (os.POSIX_SPAWN_DUP2, moved[0], 3),
@@ -138,3 +147,12 @@ class Nursery:
                     os.killpg(self.pid, signal.SIGKILL)
             time.sleep(pause_s)
             pause_s = min(0.02, pause_s * 2)
+
+
+def _environment(env: Mapping[str, str], told: Mapping[str, Any]) -> dict[str, str]:
+    """The environment of the functions; without what an outer minion says of its own run."""
+    mine = {name: value for name, value in env.items() if name not in _OF_ONE_RUN}
+    mine["MINION_ID"] = told["minion_id"]
+    if told["deadline"] is not None:
+        mine["MINION_DEADLINE"] = f"{told['deadline']:.0f}"
+    return mine

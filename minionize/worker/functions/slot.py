@@ -186,6 +186,12 @@ class Slot:
             self.began = None
         return back
 
+    def condemn(self, verdict: Verdict, reason: str) -> None:
+        """The child is being ended because of its current run, which gets this verdict unless
+        it is over first."""
+        if self.queue:
+            self.doom = (self.queue[0], verdict, reason)
+
     def waits_since(self) -> float | None:
         """When the first of those that wait behind the current one was given to us."""
         behind = 1 if self.began is not None else 0

@@ -1,0 +1,37 @@
+"""How many params a slot is given at once, and which slot gets which."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from minionize.values import Lease
+from minionize.worker.functions.slot import Slot
+
+BATCH_S = 0.25
+"""A slot is given so much work at once."""
+BATCH_MOST = 4096
+
+
+def batch(seconds_each: float) -> int:
+    """How many runs of this length a slot is given at once."""
+    return max(1, min(BATCH_MOST, int(BATCH_S / max(seconds_each, 1e-7))))
+
+
+def order(slot: Slot) -> tuple[bool, int, int]:
+    """Sorts the slots that start something soonest first."""
+    return not slot.idle(), slot.load(), slot.index
+
+
+def shares(slots: Sequence[Slot], leases: list[Lease]) -> list[tuple[Slot, list[Lease]]]:
+    """Who gets which, so that all have about the same load afterwards. Idle ones come first."""
+    able = sorted((slot for slot in slots if slot.open()), key=order)
+    able = able or sorted(slots, key=order)
+    level = -(-(sum(slot.load() for slot in able) + len(leases)) // len(able))
+    shares: list[tuple[Slot, list[Lease]]] = []
+    start = 0
+    for slot in able:
+        count = min(len(leases) - start, max(0, level - slot.load()))
+        if count:
+            shares.append((slot, leases[start : start + count]))
+            start += count
+    return shares
