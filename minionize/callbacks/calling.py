@@ -14,7 +14,6 @@ def parse_spec(spec: str) -> tuple[str, str]:
     """`module:function` in its two parts. UsageError for anything else."""
     module, colon, name = spec.partition(":")
     if module.endswith(".py"):
-        module = module[:-3]
         raise UsageError(f"--call {spec}: takes a module's name, not a file: {module[:-3]}:{name}")
     parts = [*module.split("."), *name.split(".")]
     if not colon or not all(part.isidentifier() for part in parts):

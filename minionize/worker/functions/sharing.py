@@ -26,7 +26,7 @@ def shares(slots: Sequence[Slot], leases: list[Lease]) -> list[tuple[Slot, list[
     """Who gets which, so that all have about the same load afterwards. Idle ones come first."""
     able = sorted((slot for slot in slots if slot.open()), key=order)
     able = able or sorted(slots, key=order)
-    level = -(-(sum(slot.load() for slot in able) + len(leases)) // len(able))
+    level = _level([slot.load() for slot in able], len(leases))
     shares: list[tuple[Slot, list[Lease]]] = []
     start = 0
     for slot in able:
@@ -35,3 +35,16 @@ def shares(slots: Sequence[Slot], leases: list[Lease]) -> list[tuple[Slot, list[
             shares.append((slot, leases[start : start + count]))
             start += count
     return shares
+
+
+def _level(loads: list[int], more: int) -> int:
+    """How far the lowest loads must be filled up to take `more`, like water."""
+    total = more
+    level = 0
+    for count, load in enumerate(sorted(loads), 1):
+        total += load
+        level = -(-total // count)
+        if level <= load:
+            # This one stands out of the water: it is as high as it was without it.
+            return -(-(total - load) // (count - 1)) if count > 1 else load
+    return level
