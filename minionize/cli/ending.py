@@ -9,8 +9,6 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-import click
-
 from minionize import settings
 from minionize.errors import MinionizeError
 
@@ -27,15 +25,13 @@ def finish(body: Callable[[], int], name: str) -> NoReturn:
             sys.stdout.flush()
     except KeyboardInterrupt:
         die_of(signal.SIGINT)
-    except click.Abort as abort:
-        # click makes the same of ^C and of a question that got no answer.
-        if isinstance(abort.__cause__, KeyboardInterrupt):
-            die_of(signal.SIGINT)
-        status = told(abort, name)
     except BrokenPipeError:
         # Whoever read our output went away, as `head` does.
         die_of(signal.SIGPIPE)
     except Exception as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            # click makes the same of ^C and of a question that got no answer.
+            die_of(signal.SIGINT)
         status = told(error, name)
         _drop_unwritten()
     sys.exit(status)
@@ -68,12 +64,13 @@ def told(error: Exception, name: str) -> int:
         import traceback
 
         traceback.print_exception(type(error), error, error.__traceback__)
-    if isinstance(error, click.ClickException):
+    click = sys.modules.get("click")  # not imported by a minion that starts as it should
+    if isinstance(error, MinionizeError):
+        line, status = str(error), error.exit_status
+    elif click is not None and isinstance(error, click.ClickException):
         message = error.format_message().rstrip(".")
         line, status = f"{message}: see {name} --help", 2
-    elif isinstance(error, MinionizeError):
-        line, status = str(error), error.exit_status
-    elif isinstance(error, click.Abort):
+    elif click is not None and isinstance(error, click.Abort):
         line, status = "given up: nothing was changed", 2
     else:
         line, status = _unexpected(error), 70

@@ -25,7 +25,7 @@ class Part(NamedTuple):
 
 PARTS = {
     "feed": Part("feed", "feed", "Put params into the queue: files, pipes, grids."),
-    "run": Part("minionize", "command", "Be a minion (the same as minionize)."),
+    "run": Part("usage", "command", "Be a minion (the same as minionize)."),
     "status": Part("status", "status", "What waits, runs, is done and dead; rate, minions."),
     "list": Part("look", "list_", "The params, by state."),
     "show": Part("look", "show", "One param: its attempts, hosts, output."),

@@ -3,44 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NoReturn
 
-import click
-
 from minionize import settings
 from minionize.cli.ending import die_of, finish, one_line, say
-from minionize.cli.options import SettingsCommand, click_options
+from minionize.cli.plain import read
 from minionize.errors import UsageError
 from minionize.settings import Loaded, Settings
 
 NAME = "minionize"
-
-BEFORE = """
-Run CMD on each param of a queue, until all of them are done or dead.
-
-  seq 10 | minionize --from - echo hello      these params, no queue
-  minion feed params.csv                      fill the queue minion-queue, then
-  minionize ./a.out --lr {lr} {seed}          run this here and elsewhere
-
-A param is appended to CMD, or takes the place of the names in it: {} {name}
-{name.sub} {name[0]} {[0]} {id} {attempt} {slot}, and for strings {.} {/} {//}
-{/.} as in GNU parallel; {{name}} prints {name}. No shell is involved. Options
-of minionize stand before CMD. TIME is 90, 10m, 2h or 1:30:00.
-"""
-
-AFTER = """
-Settings come from the command line, the environment [VARIABLE], .env and
-.minionize.yml in the current folder; `minion config` shows which.
-
-CMD says by its exit status what becomes of the param: 0 done, 75 give it
-back, 65 dead; others are failed attempts.
-
-Exit status: 0 reached what it waited for; 1 drained, with dead params; 2 usage
-or no such queue; 69 queue not reachable; 70 too many failures in a row; 75 told
-to stop while params remained; 126, 127 CMD can't be executed, is not found.
-"""
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
@@ -50,11 +23,17 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
 
 def run(args: Sequence[str]) -> int:
     """Parse `args` and be a minion; returns the exit status. Errors escape."""
+    plain = read(args)
+    if plain is not None:
+        return be_minion(*plain)
+    from minionize.cli.usage import command
+
     status = command.main(list(args), prog_name=NAME, standalone_mode=False)
     return int(status or 0)
 
 
-def _minionize(cmd: tuple[str, ...], **given: Any) -> int:
+def be_minion(cmd: Sequence[str], given: Mapping[str, Any]) -> int:
+    """Run `cmd` on params until it is over; returns the exit status. `given`: settings."""
     loaded = settings.load(given)
     if cmd and loaded.settings.call and loaded.origins["call"] != "--call":
         # A CMD that is typed counts more than a function that all minions are told of.
@@ -114,41 +93,6 @@ def _check(loaded: Loaded, cmd: Sequence[str]) -> None:
 def _line(line: str) -> None:
     say(f"{NAME}: {one_line(line)}")
 
-
-def _version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
-    if wanted and not ctx.resilient_parsing:
-        from importlib.metadata import version
-
-        click.echo(f"{NAME} {version('minionize')}")
-        ctx.exit()
-
-
-def make_command(name: str = NAME) -> click.Command:
-    """The command, also for `minion run`."""
-    return SettingsCommand(
-        name,
-        callback=_minionize,
-        params=[
-            *click_options(),
-            click.Option(
-                ["--version"],
-                is_flag=True,
-                is_eager=True,
-                expose_value=False,
-                callback=_version,
-                help="Show the version.",
-            ),
-            click.Argument(["cmd"], nargs=-1, type=click.UNPROCESSED, metavar="CMD [ARGS]..."),
-        ],
-        short_help="Be a minion: run CMD on each param of the queue.",
-        before=BEFORE,
-        after=AFTER,
-        # What follows CMD is CMD's own.
-        context_settings={"allow_interspersed_args": False, "help_option_names": ["-h", "--help"]},
-    )
-
-
-command = make_command()
 
 if __name__ == "__main__":
     main()

@@ -7,10 +7,8 @@ from typing import Any
 
 import click
 
+from minionize.cli.plain import GATHERED
 from minionize.settings.table import OPTIONS, SECTIONS, Option
-
-_GATHERED = {"on_exit"}
-"""Settings that may be given several times; each adds to the others."""
 
 
 def click_options(options: Iterable[Option] = OPTIONS) -> list[click.Parameter]:
@@ -26,7 +24,7 @@ def _option(option: Option) -> click.Option:
     names = [option.flag, option.field]
     if option.short:
         names.insert(0, option.short)
-    if option.field in _GATHERED:
+    if option.field in GATHERED:
         return click.Option(names, multiple=True, metavar=option.metavar, callback=_joined)
     return click.Option(names, default=None, metavar=option.metavar)
 
