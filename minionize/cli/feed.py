@@ -21,6 +21,7 @@ from minionize.filling.faults import Faults
 from minionize.filling.fed import Fingerprint, fed_before, remember_fed
 from minionize.filling.reading import read_batches
 from minionize.filling.sources import STDIN, Source, open_source
+from minionize.filling.streaming import PERIOD_S, Stream
 
 if TYPE_CHECKING:
     from minionize.filling.dedupe import Deduper
@@ -151,11 +152,20 @@ class _Feeding(ABC):
         if dedupe:
             from minionize.filling.dedupe import Deduper
 
-            self.deduper = Deduper(queue, on_wait=self.on_wait)
+            self.deduper = Deduper(queue)
 
     def on_wait(self) -> None:
         """A sign of life while nothing can be put."""
         self.queue.put_texts(())
+
+    def alive(self, batches: Iterable[list[str]]) -> Iterator[list[str]]:
+        """Passes on what is read for long before anything is put."""
+        due_s = time.monotonic() + PERIOD_S
+        for batch in batches:
+            yield batch
+            if time.monotonic() >= due_s:
+                self.on_wait()
+                due_s = time.monotonic() + PERIOD_S
 
     def put_texts(self, texts: Iterable[str]) -> int:
         """Put these, all or nothing."""
@@ -168,7 +178,7 @@ class _Feeding(ABC):
         if self.shuffle:
             from minionize.filling.shuffle import shuffled
 
-            batches = shuffled(batches, seed=self.seed)
+            batches = shuffled(self.alive(batches), seed=self.seed)
         try:
             # Outside of a put: shuffling reads all first, and beats while a pipe is slow.
             rest = iter(batches)
@@ -288,8 +298,6 @@ class _FileFeeding(_Feeding):
                 self.fed.append((str(fingerprint), name, count))
 
     def _run_stream(self, batches: Iterator[list[str]]) -> None:
-        from minionize.filling.streaming import Stream
-
         def put(texts: list[str]) -> int:
             return self.put_texts(texts) if texts else self.queue.put_texts(())
 

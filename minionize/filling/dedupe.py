@@ -19,6 +19,7 @@ from typing import Protocol, cast
 from minionize.contracts.engine import Queue
 from minionize.errors import EngineUnavailable, NoSuchQueue, NotSupported
 from minionize.filling.canonical import content_hash
+from minionize.filling.streaming import PERIOD_S
 from minionize.values import State, Stats
 
 INDEX = "dedupe.sqlite"
@@ -47,13 +48,15 @@ class Deduper:
         self,
         queue: Queue,
         *,
-        on_wait: Callable[[], None] = lambda: None,
+        on_wait: Callable[[], object] | None = None,
         wait_s: float = 300.0,
     ) -> None:
-        """`on_wait` is called about each second while another feeder has the lock."""
+        """`on_wait` is called about each second while another feeder has the lock, or the queue
+        is read; None: puts nothing, so that this feeder is seen to be alive. `wait_s` is for
+        the lock."""
         self.skipped = 0
         self._queue = queue
-        self._on_wait = on_wait
+        self._on_wait = on_wait or (lambda: queue.put_texts(()))
         self._wait_s = wait_s
         self._folder = queue.traits.folder
         self._keeps_order = hasattr(queue, "history") and self._folder is not None
@@ -111,6 +114,7 @@ class Deduper:
 
     def _wait_for(self, fd: int, path: str) -> None:
         end = time.monotonic() + self._wait_s
+        due_s = 0.0
         while True:
             try:
                 fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -123,14 +127,16 @@ class Deduper:
                     ) from None
             except OSError as error:
                 raise _unavailable(path, error) from error
-            self._on_wait()
-            time.sleep(0.2)
+            if time.monotonic() >= due_s:
+                self._on_wait()
+                due_s = time.monotonic() + PERIOD_S
+            time.sleep(0.1)
 
     def _up_to_date(self) -> sqlite3.Connection:
         """The index with all that is in the queue now."""
         if not self._keeps_order:
             index = _opened("")
-            _add(index, self._scanned())
+            _add(index, self._alive(self._scanned()))
             return index
         assert self._folder is not None
         path = os.path.join(self._folder, INDEX)
@@ -165,7 +171,7 @@ class Deduper:
                     ids[0] = id
                     yield text
 
-            _add(index, texts())
+            _add(index, self._alive(texts()))
             index.execute("DELETE FROM place")
             index.execute("INSERT INTO place VALUES (?)", ids)
             index.execute("COMMIT")
@@ -174,6 +180,15 @@ class Deduper:
             index.close()
             raise
         return index
+
+    def _alive(self, texts: Iterable[str]) -> Iterator[str]:
+        """Passes on what is read from a queue that may be long."""
+        due_s = time.monotonic() + PERIOD_S
+        for place, text in enumerate(texts):
+            yield text
+            if not place % 1000 and time.monotonic() >= due_s:
+                self._on_wait()
+                due_s = time.monotonic() + PERIOD_S
 
     def _scanned(self) -> Iterator[str]:
         with contextlib.suppress(NoSuchQueue):

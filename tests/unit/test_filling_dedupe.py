@@ -245,3 +245,15 @@ def test_a_queue_that_forgets_refuses() -> None:
     with pytest.raises(NotSupported, match="forgets what was put"):
         Deduper(forgetful)
     forgetful.close()
+
+
+def test_a_long_queue_is_read_with_signs_of_life(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or this feeder would be forgotten meanwhile, and its put refused."""
+    monkeypatch.setattr("minionize.filling.dedupe.PERIOD_S", 0.0)
+    queue.put_texts(str(place) for place in range(5000))
+    signs = []
+    assert Deduper(queue, on_wait=lambda: signs.append(1)).put(["7", '"x"']) == 1
+    assert len(signs) == 5
+    assert Deduper(queue).put(["7", '"y"']) == 1
