@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from minionize.callbacks.calling import find, parse_spec, takes_whole
 from minionize.callbacks.func import FuncCallback, overrides_hooks
-from minionize.errors import UsageError
+from minionize.errors import RetryLater, UsageError
 from minionize.values import Lease
 from minionize.worker.functions import records, results
 from minionize.worker.functions.sharing import BATCH_MOST, batch, shares
@@ -180,6 +180,22 @@ def test_tracebacks_of_hostile_exceptions() -> None:
             assert 0 < len(fields.detail) <= records.MOST_DETAIL + 1
 
 
+@pytest.mark.parametrize(
+    ("asked", "delay_s"),
+    [
+        (None, None),
+        (3, 3.0),
+        (0.5, 0.5),
+        (-1, 0.0),
+        (math.nan, None),
+        (math.inf, None),
+        ("x", None),
+    ],
+)
+def test_delays_that_a_function_asks_for(asked: Any, delay_s: float | None) -> None:
+    assert results.failed(RetryLater(asked)).delay_s == delay_s
+
+
 TEXTS = st.text(max_size=50)
 
 
@@ -197,6 +213,9 @@ TEXTS = st.text(max_size=50)
                     detail=TEXTS,
                     delay_s=st.one_of(st.none(), st.floats(0, 1e6)),
                     result=st.one_of(st.none(), TEXTS),
+                    exit_status=st.none(),
+                    cpu_s=st.one_of(st.none(), st.floats(0, 1e6)),
+                    peak_below=st.booleans(),
                     peak_kib=st.one_of(st.none(), st.integers(0, 1 << 40)),
                 ),
             ),

@@ -83,7 +83,7 @@ def traced(error: BaseException) -> str:
 def failed(error: BaseException) -> Fields:
     """What an exception that left the function means."""
     if isinstance(error, RetryLater):
-        return Fields("later", delay_s=error.delay_s)
+        return Fields("later", delay_s=_delay(error.delay_s))
     if isinstance(error, Reject):
         return Fields("rejected", str(error.reason), traced(error))
     if isinstance(error, Terminated):
@@ -94,6 +94,15 @@ def failed(error: BaseException) -> Fields:
             return Fields("failed", f"exit {code & 255}", traced(error), code & 255)
         return Fields("failed", "exit 1", str(code)[-MOST_DETAIL:], 1)
     return Fields("failed", type(error).__name__, traced(error))
+
+
+def _delay(asked: Any) -> float | None:
+    """A delay that can be kept to; None (the usual one) for what is none."""
+    try:
+        delay_s = float(asked)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return max(0.0, delay_s) if math.isfinite(delay_s) else None
 
 
 def lost_line(run_id: str, detail: str) -> str:
