@@ -7,6 +7,7 @@ import threading
 from dataclasses import replace
 
 from minionize.contracts.engine import EngineOptions
+from minionize.engines.memory import drop
 from minionize.engines.registry import open_queue
 from minionize.errors import BadParam, EngineUnavailable, UsageError
 from minionize.filling.faults import Faults
@@ -33,7 +34,8 @@ class Pouring:
         self.faults = Faults(skip=settings.skip_bad)
         self._settings = settings
         self._source = open_source(settings.from_file)
-        self.url = f"memory:from-{os.getpid()}-{id(self)}?keep=0&most={_MOST_WAITING}"
+        self._name = f"from-{os.getpid()}-{id(self)}"
+        self.url = f"memory:{self._name}?keep=0&most={_MOST_WAITING}"
         name = f"{options.minion_id}-feeder"
         self._queue = open_queue(self.url, replace(options, create=True, minion_id=name))
         # From here on the queue exists, and nobody calls it drained.
@@ -51,7 +53,9 @@ class Pouring:
         if not self._closed:
             self._closed = True
             self._queue.close()
-            if not self._thread.is_alive():
+            drop(self._name)
+            if self._thread.ident is None:
+                self._feeding.__exit__(None, None, None)
                 self._source.close()
 
     def _pour(self) -> None:
@@ -80,6 +84,7 @@ class Pouring:
             self.error = error
         finally:
             self._feeding.__exit__(None, None, None)
+            self._source.close()
 
     def _still_here(self) -> None:
         """A feeder that is silent for a lease would be taken for dead."""
