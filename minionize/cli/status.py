@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import click
@@ -80,6 +81,8 @@ def look(queue: Queue, settings: Settings, samples: list[tuple[float, int]]) -> 
     if rolls and queue.traits.folder is None:
         # Nothing but the settings ties this report to this queue.
         notes.insert(0, f"the report is that in {folder}")
+    if not rolls and stats.done:
+        notes.append(f"no report in {folder}: minions write it with --reporter json")
     return overview(
         queue.url,
         stats,
@@ -87,9 +90,19 @@ def look(queue: Queue, settings: Settings, samples: list[tuple[float, int]]) -> 
         rolls,
         now=now,
         samples=samples,
+        vanished=_vanished(known),
         columns=chart_columns(_width()),
         notes=notes,
     )
+
+
+def _vanished(known: Sequence[MinionInfo]) -> set[str]:
+    """Those that ran on this host and are no more. The queue forgets them a lease later, and
+    only when another minion looks."""
+    host = os.uname().nodename
+    return {
+        info.id for info in known if info.host == host and not os.path.exists(f"/proc/{info.pid}")
+    }
 
 
 def _show(view: Overview, *, watch: bool, as_json: bool, every: bool) -> None:

@@ -51,9 +51,18 @@ def open_reporter(
         from minionize.reporters.record import Source
 
         source = Source(minion_id, host, pid, slots, command, clock.time())
-        return JsonReporter(directory, source, clock=clock, warn=warn)
+        return JsonReporter(_absolute(directory), source, clock=clock, warn=warn)
     if name == "stdout":
         from minionize.reporters.stdout import StdoutReporter
 
         return StdoutReporter(minion_id, write)
     raise UsageError(f"unknown reporter '{name}': use one of {', '.join(NAMES)}")
+
+
+def _absolute(folder: str) -> str:
+    """`folder` as it is meant now: what a minion calls may change its current folder."""
+    try:
+        return os.path.abspath(folder)
+    except FileNotFoundError:
+        # The current folder was removed: the first write will tell.
+        return folder

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ from minionize.reporters.rollup import MinionRoll, RollUp
 from minionize.values import MinionInfo, Stats
 
 SILENT_AFTER_S = 60.0
-"""A minion whose roll-up is older, and that the queue does not know, is taken for gone."""
+"""A minion whose last beat is older is no longer shown as working."""
 _WINDOW_S = 30.0
 
 
@@ -23,7 +23,8 @@ class Minion(NamedTuple):
     running: int
     beat_age_s: float | None
     state: str
-    """`working`, `feeding`, `gone` (it vanished without a word), or why it ended."""
+    """`working`, `feeding`, `silent` (in the queue's books, but without a beat for a minute),
+    `gone` (it vanished without a word), or why it ended."""
     done: int | None
     failed: int | None
     rate: float | None
@@ -107,29 +108,39 @@ def overview(
     *,
     now: float,
     samples: Sequence[tuple[float, int]] = (),
+    vanished: Collection[str] = (),
     columns: int = 60,
     notes: Sequence[str] = (),
 ) -> Overview:
     """Puts together what the queue says (`stats`, `known` minions) and what the report says.
 
+    `vanished`: ids of minions whose process is known to be no more.
     `samples`: (Unix time, done) as the caller saw them before, for rates without a report.
     """
     view = Overview(url, now, stats, notes=list(notes))
-    infos = {info.id: info for info in known}
+    infos = {info.id: info for info in known if info.id not in vanished}
     # What an engine that knows no minions says nothing about may well be alive.
     tells = stats.minions is not None
-    for roll in rolls:
+    seen = {roll.minion for roll in rolls}
+    for roll in sorted(rolls, key=lambda roll: -roll.at_s):
         view.roll.merge(roll.roll)
-        view.minions.append(_minion(roll, infos.pop(roll.minion, None), tells=tells, now=now))
-    for info in infos.values():
-        state = "feeding" if info.feeder else "working"
+        alive: bool | None = roll.minion in infos
+        if not alive and not tells and roll.minion not in vanished:
+            alive = None
+        view.minions.append(_minion(roll, infos.get(roll.minion), alive, now))
+    for info in known:
+        if info.id in seen:
+            continue
+        state = "feeding" if info.feeder else _at_work(info.beat_age_s)
+        if info.id in vanished:
+            state = "gone"
         view.minions.append(
             Minion(
                 info.id, info.host, info.slots, info.running, info.beat_age_s,
                 state, None, None, None,
             )
         )  # fmt: skip
-    view.minions.sort(key=lambda minion: minion.state not in ("working", "feeding"))
+    view.minions.sort(key=lambda minion: minion.state not in ("working", "feeding", "silent"))
     if rolls:
         view.began_s = min(roll.began for roll in rolls)
         view.ended_s = max(roll.at_s for roll in rolls)
@@ -184,15 +195,17 @@ def _spread(counts: list[float], begin: float, end: float, amount: int) -> None:
     counts[last_column] += amount - given
 
 
-def _minion(roll: MinionRoll, info: MinionInfo | None, *, tells: bool, now: float) -> Minion:
+def _minion(roll: MinionRoll, info: MinionInfo | None, alive: bool | None, now: float) -> Minion:
+    """`alive`: whether the queue has it in its books; None: it keeps none."""
     age = max(0.0, now - roll.at_s)
     if info is not None and info.beat_age_s is not None:
         age = info.beat_age_s
-    alive = info is not None or (not tells and age < SILENT_AFTER_S)
     if roll.ended is not None:
         state = roll.ended
+    elif alive:
+        state = _at_work(age)
     else:
-        state = "working" if alive else "gone"
+        state = "working" if alive is None and age < SILENT_AFTER_S else "gone"
     running = roll.running
     if state != "working":
         running = 0
@@ -209,6 +222,10 @@ def _minion(roll: MinionRoll, info: MinionInfo | None, *, tells: bool, now: floa
         roll.roll.failed + roll.roll.dead,
         _lately(roll) if state == "working" else None,
     )
+
+
+def _at_work(beat_age_s: float | None) -> str:
+    return "silent" if beat_age_s is not None and beat_age_s >= SILENT_AFTER_S else "working"
 
 
 def _lately(roll: MinionRoll) -> float:

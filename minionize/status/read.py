@@ -165,8 +165,10 @@ def read_rolls(folder: Folder, faults: Faults) -> list[MinionRoll]:
                 rolls.append(parse_roll(file.read(ROLL_LIMIT)))
         except FileNotFoundError:
             faults.files[name] = "vanished while it was read"
-        except (OSError, ValueError, ForeignVersion, RecursionError) as error:
+        except ForeignVersion as error:
             faults.files[name] = str(error)
+        except (OSError, ValueError, RecursionError) as error:
+            faults.files[name] = f"can't be read, so this minion is left out here: {error}"
     rolls.sort(key=lambda roll: (roll.began, roll.minion))
     return rolls
 

@@ -109,6 +109,25 @@ def test_without_a_registry_a_fresh_roll_up_means_alive() -> None:
     assert [minion.state for minion in view_of(rolls=rolls).minions] == ["working", "gone"]
 
 
+def test_silent_and_vanished_minions() -> None:
+    known = (
+        MinionInfo("a", "h", 1, 4, 3, 70.0),
+        MinionInfo("b", "h", 1, 4, 3, 2.0),
+        MinionInfo("c", "h", 1, 4, 3, 2.0),
+        MinionInfo("d", "h", 1, 4, 3, 90.0),
+    )
+    rolls = (roll("a"), roll("b"), roll("e"))
+    stats = Stats(minions=4)
+    view = view_of(stats, known, rolls, vanished={"b", "c"})
+    assert {minion.id: minion.state for minion in view.minions} == {
+        "a": "silent",
+        "b": "gone",
+        "c": "gone",
+        "d": "silent",
+        "e": "gone",
+    }
+
+
 def test_rate_from_looks_where_there_is_no_report() -> None:
     stats = Stats(waiting=50, delayed=0, running=0, done=100, dead=0)
     view = view_of(stats, samples=[(NOW - 10, 80), (NOW, 100)])

@@ -76,8 +76,8 @@ def test_a_terminal_gets_no_control_characters() -> None:
 
 
 def test_many_rows_go_through_a_file() -> None:
-    rows = ({"n": n, "pad": "x" * 1000} for n in range(30_000))
-    assert sum(1 for _ in csv_lines(rows)) == 30_001
+    rows = ({"n": n, "pad": "x" * 1000} for n in range(18_000))
+    assert sum(1 for _ in csv_lines(rows)) == 18_001
 
 
 def test_json_lines_are_ascii_that_prints() -> None:
