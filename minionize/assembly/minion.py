@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TextIO
 
 from minionize.assembly.crews import make_crew
+from minionize.assembly.joining import join_queue
 from minionize.contracts.engine import EngineOptions
-from minionize.engines.registry import open_engine
-from minionize.errors import EngineUnavailable, NoSuchQueue, UsageError
+from minionize.errors import UsageError
 from minionize.settings import Settings
 from minionize.values import Clock, SystemClock
 from minionize.worker.guard import Guard
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from minionize.contracts.reporter import Reporter
     from minionize.worker.live import Live
     from minionize.worker.summary import Summary
-
-_FIRST_LOOK_S = 0.1
-_LAST_LOOK_S = 2.0
 
 
 class Minion:
@@ -68,12 +65,17 @@ class Minion:
                 pouring = Pouring(settings, options)
                 opened.append(pouring)
                 settings = replace(settings, queue=pouring.url)
-            engine = self._open_engine(settings, options)
+            stopping = Stopping()
+            opened.append(stopping)
+            engine = join_queue(
+                settings, options, clock=self._clock, stopping=stopping, lines=self._lines
+            )
+            if engine is None:
+                _close(opened)
+                return _stopped(stopping)
             opened.append(engine)
             reporter = self._open_reporter(engine, options)
             opened.append(reporter)
-            stopping = Stopping()
-            opened.append(stopping)
             live = self._live()
             crew = make_crew(
                 self.callback,
@@ -102,8 +104,7 @@ class Minion:
                 command=_command(self.callback),
             )
         except BaseException:
-            for each in reversed(opened):
-                each.close()
+            _close(opened)
             raise
         # The worker closes what it was given.
         if pouring is None:
@@ -135,32 +136,6 @@ class Minion:
             clock=self._clock,
             env=self.settings.env,
         )
-
-    def _open_engine(self, settings: Settings, options: EngineOptions) -> Engine:
-        """Join the queue; with `wait` when it is there, and for `reconnect_s` when it can be
-        reached."""
-        clock = self._clock
-        began = clock.monotonic()
-        pause_s = _FIRST_LOOK_S
-        told = ""
-        while True:
-            try:
-                return open_engine(settings.queue, options)
-            except NoSuchQueue as error:
-                if not settings.wait:
-                    raise
-                if settings.max_time_s and clock.monotonic() - began > settings.max_time_s:
-                    raise
-                why = f"{error}; waiting for it"
-            except EngineUnavailable as error:
-                if clock.monotonic() - began >= settings.reconnect_s:
-                    raise
-                why = f"{error}; trying again for {settings.reconnect_s:.0f} s"
-            if why != told and not told:
-                self._lines(why)
-                told = why
-            clock.sleep(pause_s)
-            pause_s = min(_LAST_LOOK_S, 1.5 * pause_s)
 
     def _open_reporter(self, engine: Engine, options: EngineOptions) -> Reporter:
         settings = self.settings
@@ -211,6 +186,22 @@ def make_minion(
     one; `write` takes the text of the stdout reporter. Nothing is opened before `run`.
     """
     return Minion(settings, callback, lines=lines, terminal=terminal, write=write, clock=clock)
+
+
+def _close(opened: Sequence[Any]) -> None:
+    for each in reversed(opened):
+        each.close()
+
+
+def _stopped(stopping: Stopping) -> Summary:
+    """Told to stop before there was anything to do."""
+    import signal
+
+    from minionize.worker.summary import Summary
+
+    if stopping.by_signal == signal.SIGINT:
+        return Summary(exit_status=130, why=stopping.why, died_of=int(signal.SIGINT))
+    return Summary(exit_status=75, why=stopping.why)
 
 
 def _to_stdout(text: str) -> None:
