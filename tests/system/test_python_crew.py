@@ -605,3 +605,48 @@ def test_a_minion_that_stood_still_charges_nobody(drive: Callable[..., Driven]) 
         assert driven.outcomes[-1].verdict is Verdict.DONE
     finally:
         guard.close()
+
+
+def test_an_end_is_told_when_its_output_is_out(
+    drive: Callable[..., Driven], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def much(n: int) -> None:
+        print("x" * 200_000)
+
+    reader, writer = os.pipe()
+    saved = os.dup(1)
+    os.dup2(writer, 1)
+    os.close(writer)
+    try:
+        driven = drive(much, slots=2).ready()
+    finally:
+        os.dup2(saved, 1)
+        os.close(saved)
+    try:
+        driven.crew.start(leases(1, 2))
+        end = time.monotonic() + 1.0
+        while time.monotonic() < end:  # nobody reads: nothing is done
+            assert driven.crew.wait(0.1) == []
+        os.set_blocking(reader, False)
+        got = 0
+
+        def done() -> bool:
+            nonlocal got
+            try:
+                got += len(os.read(reader, 1 << 20))
+            except BlockingIOError:
+                return len(driven.outcomes) == 2
+            return False
+
+        driven.until(done)
+        assert got == 2 * 200_001
+    finally:
+        os.close(reader)
+
+
+def test_large_results_do_not_pile_up(drive: Callable[..., Driven]) -> None:
+    def much(n: int) -> str:
+        return "x" * 60_000
+
+    ended = drive(much, slots=2).run(leases(*range(2000)))
+    assert all(len(outcome.result or "") == 60_002 for outcome in ended.values())

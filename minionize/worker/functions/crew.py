@@ -15,11 +15,11 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from minionize.callbacks.func import FuncCallback, overrides_hooks
+from minionize.callbacks.func import FuncCallback
 from minionize.contracts.crew import Outcome, Verdict
 from minionize.errors import MinionizeError, UsageError
 from minionize.values import Lease
-from minionize.worker.functions import hooks, results
+from minionize.worker.functions.hooks import Around
 from minionize.worker.functions.nursery import Nursery
 from minionize.worker.functions.passing import Output, spool_folder
 from minionize.worker.functions.records import ended_by
@@ -61,11 +61,10 @@ class FunctionCrew:
         warnings for a person."""
         self.slots = slots
         self._callback = callback
-        self._hooked = overrides_hooks(callback)
+        self._around = Around(callback, engine, lines)
         self._capture = capture
         self._timeout_s = timeout_s
         self._guard = guard
-        self._engine = engine
         self._lines = lines
         self._output = Output(
             Sink(1, "stdout", lambda why: stop(why, 0), before_output),
@@ -93,7 +92,6 @@ class FunctionCrew:
         self._room_made = False
         self._hung = False
         self._stopping = False
-        self._told_lost = False
         self._closed = False
 
     # -- what the worker calls ---------------------------------------------------------------
@@ -102,7 +100,8 @@ class FunctionCrew:
         """See contracts/crew. 0 while the function is being loaded."""
         if not self._ready or self._stopping or self._error or self._output.behind(self._slots):
             return 0
-        most = 1 if seconds_each is None or self._hooked else batch(seconds_each)
+        most = 1 if seconds_each is None or self._around.hooked else batch(seconds_each)
+        most = min(most, *[slot.batch_most() for slot in self._slots])
         if most == 1:
             return sum(slot.idle() for slot in self._slots)
         room = 0
@@ -120,11 +119,8 @@ class FunctionCrew:
             if self._stopping:
                 self._ended.append(Outcome(lease, Verdict.ABORTED))
                 continue
-            if self._hooked:
-                failed = hooks.before(self._callback, lease, self._engine)
-                if failed is not None:
-                    self._ended.append(failed)
-                    continue
+            if not self._around.before(lease):
+                continue
             if lease.suspect:
                 min(self._slots, key=order).add_first([lease], now)
             else:
@@ -146,10 +142,15 @@ class FunctionCrew:
     def wait(self, timeout_s: float) -> list[Outcome]:
         """See contracts/crew. UsageError if the function can't be loaded."""
         until = time.monotonic() + timeout_s
-        outcomes, self._ended = self._ended, []
+        outcomes: list[Outcome] = []
         while True:
             now = time.monotonic()
-            pause_s = 0.0 if outcomes or self._error else self._pause_s(until - now, now)
+            at_once = (
+                self._error
+                or self._around.waiting
+                or (self._ended and not self._output.owes(self._slots))
+            )
+            pause_s = 0.0 if at_once else self._pause_s(until - now, now)
             if not self._ready:
                 pause_s = max(pause_s, LOADING_S)
             woken = self._hear(pause_s)
@@ -164,12 +165,22 @@ class FunctionCrew:
             if self._ended:
                 outcomes += self._ended
                 self._ended = []
-            if outcomes or woken or self._error or self._room_made or now >= until:
+            if outcomes and self._output.owes(self._slots):
+                # What could not be passed on yet was not done yet.
+                self._ended, outcomes = outcomes, []
+            if (
+                outcomes
+                or self._around.waiting
+                or woken
+                or self._error
+                or self._room_made
+                or now >= until
+            ):
                 break
         self._room_made = False
         if self._error is not None and not outcomes:
             raise self._error
-        return self._finished(outcomes)
+        return self._around.after(outcomes)
 
     def revoke(self, older_than_s: float) -> list[Lease]:
         """See contracts/crew."""
@@ -401,24 +412,6 @@ class FunctionCrew:
                 pause_s = min(pause_s, slot.began + self._timeout_s - now)
             if len(self._slots) == 1 and not self._capture:
                 pause_s = min(pause_s, 0.1)
-        if self._output.blocked:
-            pause_s = min(pause_s, 0.05)
+        if self._output.owes(self._slots):
+            pause_s = min(pause_s, 0.05 if self._output.blocked else 0.0)
         return pause_s
-
-    # -- outcomes and output -------------------------------------------------------------------
-
-    def _finished(self, outcomes: list[Outcome]) -> list[Outcome]:
-        if self._hooked:
-            outcomes = [
-                outcome
-                if outcome.verdict is Verdict.ABORTED or outcome.seconds == 0.0
-                else hooks.after(self._callback, outcome, self._engine)
-                for outcome in outcomes
-            ]
-        if not self._told_lost:
-            for outcome in outcomes:
-                if outcome.detail and outcome.verdict is Verdict.DONE:
-                    self._told_lost = True
-                    self._lines(results.lost_line(outcome.lease.id, outcome.detail))
-                    break
-        return outcomes

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from minionize.callbacks.func import FuncCallback
+from minionize.callbacks.func import FuncCallback, overrides_hooks
 from minionize.contracts.crew import Outcome, Verdict
 from minionize.values import Lease
-from minionize.worker.functions.results import traced
+from minionize.worker.functions.results import lost_line, traced
 
 
 class RunFailed(Exception):
@@ -58,3 +59,47 @@ def _torn_down(
     except Exception as second:  # the run failed already: only say so
         return outcome._replace(detail=f"{outcome.detail}\n\nteardown_ko: {traced(second)}")
     return outcome
+
+
+class Around:
+    """What happens in the minion around runs in other processes: hooks, and a word on results
+    that are lost."""
+
+    def __init__(self, callback: FuncCallback, engine: Any, lines: Callable[[str], None]) -> None:
+        self.hooked = overrides_hooks(callback)
+        self._callback = callback
+        self._engine = engine
+        self._lines = lines
+        self._told_lost = False
+        self._refused: list[Outcome] = []
+
+    def before(self, lease: Lease) -> bool:
+        """Whether it may run; if not, `after` has its outcome."""
+        failed = before(self._callback, lease, self._engine) if self.hooked else None
+        if failed is not None:
+            self._refused.append(failed)
+        return failed is None
+
+    def after(self, outcomes: list[Outcome]) -> list[Outcome]:
+        """These, as the hooks leave them, and those that were refused."""
+        if self.hooked:
+            outcomes = [
+                outcome
+                if outcome.verdict is Verdict.ABORTED
+                else after(self._callback, outcome, self._engine)
+                for outcome in outcomes
+            ]
+            outcomes += self._refused
+            self._refused = []
+        if not self._told_lost:
+            for outcome in outcomes:
+                if outcome.detail and outcome.verdict is Verdict.DONE:
+                    self._told_lost = True
+                    self._lines(lost_line(outcome.lease.id, outcome.detail))
+                    break
+        return outcomes
+
+    @property
+    def waiting(self) -> bool:
+        """Whether `after` has something to tell of those that were refused."""
+        return bool(self._refused)

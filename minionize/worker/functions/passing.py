@@ -37,6 +37,12 @@ class Output:
             for spool in (slot.out, slot.err)
         )
 
+    def owes(self, slots: Sequence[Slot]) -> bool:
+        """Whether output of runs that ended is still to be passed on."""
+        return any(
+            slot.out.passed < slot.out_end or slot.err.passed < slot.err_end for slot in slots
+        )
+
     def pass_on(self, slots: Sequence[Slot], *, final: bool = False) -> None:
         """Pass on what goes without waiting. `final`: what unfinished runs wrote, too."""
         for slot in slots:

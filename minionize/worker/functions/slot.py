@@ -20,6 +20,8 @@ FRAMES = 2
 FRAME_BYTES = 1 << 20
 RECORDS_BYTES = 4 << 20
 """From here on the file of records is emptied when the child is idle next."""
+HAND_BYTES = 16 << 20
+"""Records of what a child was given may take about so much."""
 _READ_BYTES = 1 << 20
 _DONE = Verdict.DONE
 
@@ -40,6 +42,8 @@ class Slot:
         self.link: socket.socket | None = None
         self._tokens = self._records = -1
         self._read = 0
+        self._record_bytes = 16
+        """Of one run, lately."""
         self.queue: deque[Lease] = deque()
         self._frames: deque[list[float]] = deque()
         """[leases left, time sent] of the batches that the queue consists of."""
@@ -78,6 +82,10 @@ class Slot:
             and self.unanswered < FRAMES
             and (self._read < RECORDS_BYTES or not (self.queue or self.unanswered))
         )
+
+    def batch_most(self) -> int:
+        """How many runs may be in hand, so that what they note down stays small."""
+        return max(1, HAND_BYTES // self._record_bytes)
 
     def add(self, leases: list[Lease], now: float) -> None:
         """Queue these as batches of their own."""
@@ -211,7 +219,9 @@ class Slot:
             if not lines:
                 return
             self._read += len(lines)
-            self._decode(records.decode(lines), outcomes, capture)
+            noted = records.decode(lines)
+            self._record_bytes = len(lines) // len(noted) + 1
+            self._decode(noted, outcomes, capture)
 
     def _decode(self, noted: list[Any], outcomes: list[Outcome], capture: bool) -> None:
         began = self.began or 0.0
