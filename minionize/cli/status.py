@@ -111,8 +111,13 @@ def _show(view: Overview, *, watch: bool, as_json: bool, every: bool) -> None:
     else:
         limits: dict[str, int | None] = {"minions": None} if every else {}
         text = page(view, width=_width(), failures=10_000 if every else 10, **limits)
-        if watch:
-            text = f"{_CLEAR}{text}" if sys.stdout.isatty() else f"{text}\n"
+        if watch and sys.stdout.isatty():
+            # What does not fit would scroll the head of the page away.
+            height = shutil.get_terminal_size((100, 24)).lines
+            text = "\n".join(text.split("\n")[: max(5, height - 1)])
+            sys.stdout.write(_CLEAR)
+        elif watch:
+            text += "\n"
     print_lines([text])
     with quiet_pipe():
         sys.stdout.flush()

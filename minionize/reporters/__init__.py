@@ -39,7 +39,7 @@ def open_reporter(
     """The reporter of that name.
 
     `directory`: the report folder (`json` only; made with its first events). `command`: what
-    the minion runs, quoted for a shell. `warn` takes a line when the report can't be written;
+    the minion runs, quoted for a shell. `warn` takes a line when events can't be written;
     `write` takes the text of the `stdout` reporter. UsageError for a name that is none.
     """
     if name == "null":
@@ -55,7 +55,7 @@ def open_reporter(
     if name == "stdout":
         from minionize.reporters.stdout import StdoutReporter
 
-        return StdoutReporter(minion_id, write)
+        return StdoutReporter(minion_id, write, warn)
     raise UsageError(f"unknown reporter '{name}': use one of {', '.join(NAMES)}")
 
 

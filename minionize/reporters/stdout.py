@@ -34,14 +34,27 @@ class StdoutReporter:
 
     wants_events = True
 
-    def __init__(self, minion: str, write: Callable[[str], None]) -> None:
+    def __init__(
+        self, minion: str, write: Callable[[str], None], warn: Callable[[str], None]
+    ) -> None:
         self._minion = minion
         self._write = write
+        self._warn = warn
+        self._failed = False
 
     def report(self, events: Sequence[Event]) -> None:
-        """Write a line for each of them, in one piece."""
-        if events:
+        """Write a line for each of them, in one piece. Once that failed, nothing more."""
+        if not events or self._failed:
+            return
+        try:
             self._write("".join(f"{readable(event, self._minion)}\n" for event in events))
+        except (OSError, ValueError) as error:
+            self._failed = True
+            why = getattr(error, "strerror", None) or error
+            self._warn(
+                f"events can't be written to standard output any more ({why}): work goes on; "
+                "use --reporter json to keep them"
+            )
 
     def beat(self, running: int) -> None:
         """Nothing is buffered."""

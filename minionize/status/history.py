@@ -12,7 +12,7 @@ from minionize.reporters.record import Source
 from minionize.status.escape import safe, safe_lines, short
 from minionize.status.read import Faults, Folder, parse_line, read_lines
 from minionize.status.render import memory, seconds
-from minionize.values import Entry
+from minionize.values import Entry, State
 
 
 class Told(NamedTuple):
@@ -54,6 +54,8 @@ def show_lines(id: str, entry: Entry | None, told: Sequence[Told], here: str | N
     if told:
         lines.append("")
         lines.extend(_table(told))
+    elif entry is not None and entry.state is State.RUNNING:
+        lines.append(f"attempt {entry.attempt} is running; the report tells of it when it ends")
     elif entry is not None:
         lines.append(f"no report of it; its next attempt is number {entry.attempt}")
     last = _last_run(told)

@@ -155,3 +155,22 @@ def test_retries_and_dead_letters_are_told(tmp_path: Path) -> None:
     rows = {row["param"]: row for row in csv.DictReader(io.StringIO(text))}
     assert rows["2"]["_reason"] == "exit 7"
     assert rows["1"]["_status"] == "done"
+
+
+def test_a_report_that_can_not_be_written_stops_nobody(tmp_path: Path) -> None:
+    run("minion", "feed", "-", cwd=tmp_path, stdin="1\n2\n3\n")
+    (tmp_path / "report").write_text("a file")
+    ended = subprocess.run(
+        [*script("minionize"), "--report-dir", "report", "true"],
+        cwd=tmp_path,
+        env=clean_env(),
+        capture_output=True,
+        encoding="utf-8",
+        timeout=LIMIT_S,
+        check=True,
+    )
+    told = [line for line in ended.stderr.splitlines() if "can't be written" in line]
+    assert len(told) == 1
+    assert "REPORTER_JSON_DIRECTORY" in told[0]
+    assert view(tmp_path)["done"] == 3
+    assert (tmp_path / "report").read_text() == "a file"

@@ -290,19 +290,47 @@ def test_the_roll_up_stays_small(room: Room) -> None:
     assert max(b - a for a, b in itertools.pairwise(moments)) < 15000 / 25
 
 
-def test_quick_and_careful_ways_count_alike(tmp_path: Path) -> None:
-    plain = Event(Kind.ACK, BEGAN, "1", 1, 0, 0.5, 0, 0.25, 2048, True)
+def test_quick_and_careful_ways_say_and_count_alike(tmp_path: Path) -> None:
+    program = Event(Kind.ACK, BEGAN, "1", 1, 0, 0.5, 0, 0.25, 2048, True)
+    function = Event(Kind.ACK, BEGAN, "2", 1, 0, 0.125)
+    acks = [
+        program,
+        program._replace(peak_below=False, peak_kib=10, seconds=0.125),
+        program._replace(result="[1]"),
+        program._replace(cpu_s=None),
+        function,
+        function._replace(result='{"a":1}'),
+        function._replace(result='{\n"a":1}'),
+        function._replace(exit_status=0),
+        function._replace(result='"' + "x" * 70_000 + '"'),
+    ]
     quick, careful = Room(tmp_path / "quick"), Room(tmp_path / "careful")
-    quick.reporter.report([plain, plain._replace(peak_below=False, peak_kib=10, seconds=0.125)])
-    careful.reporter.report(
-        [
-            plain._replace(param="1"),
-            plain._replace(peak_below=False, peak_kib=10, seconds=0.125, param="2"),
-        ]
-    )
+    quick.reporter.report(acks)
+    # What has a param goes the careful way.
+    careful.reporter.report([event._replace(param="1") for event in acks])
     assert quick.reporter._roll.roll == careful.reporter._roll.roll
     assert quick.reporter._roll.roll.peak_below_kib == 2048
-    assert quick.reporter._roll.roll.cpu_sum == 0.5
+    assert quick.reporter._roll.roll.cpu_sum == 0.75
+    quick.reporter.close()
+    careful.reporter.close()
+    found = [
+        [event._replace(param=None) for _, event in read_events(room.folder, Faults())]
+        for room in (quick, careful)
+    ]
+    assert found[0] == found[1]
+    assert [event.result for event in found[0]].count('{"a":1}') == 2
+
+
+def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
+    room = Room(tmp_path)
+    (tmp_path / f"{MINION}.0001.jsonl").symlink_to("/dev/full")
+    room.reporter.report(acks(1, 10))
+    room.reporter.beat(0)
+    room.reporter.close()
+    assert len(room.warnings) == 1
+    assert "No space left" in room.warnings[0]
+    (roll,) = read_rolls(tmp_path, Faults())
+    assert (roll.roll.done, roll.roll.unwritten) == (10, 10)
 
 
 def test_where_the_report_is(tmp_path: Path) -> None:
@@ -344,6 +372,24 @@ def test_reporters_by_name(tmp_path: Path) -> None:
     assert told[0]["event"] == "ack"
     with pytest.raises(UsageError, match=r"unknown reporter 'jsno'.*json"):
         opened("jsno")
+
+
+def test_a_closed_standard_output_stops_nobody() -> None:
+    from minionize.reporters.stdout import StdoutReporter
+
+    tried: list[str] = []
+    warnings: list[str] = []
+
+    def write(text: str) -> None:
+        tried.append(text)
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    reporter = StdoutReporter(MINION, write, warnings.append)
+    reporter.report(acks(1, 2))
+    reporter.report(acks(3, 2))
+    assert len(tried) == 1
+    assert len(warnings) == 1
+    assert "--reporter json" in warnings[0]
 
 
 def test_the_stdout_reporter_escapes() -> None:
