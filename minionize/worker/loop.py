@@ -291,6 +291,9 @@ class Worker:
         _, lease = self._suspects[0]
         marked = self._link.marked
         beside = [(run.crashes, s) for run, s in self._crew.running() if run.id in marked]
+        if len(beside) < len(marked):
+            # One that was marked ended, and the queue does not know yet.
+            return 0
         if lease.id in self._book.aborting or not suspect_may_start(
             lease.crashes, beside, self._beat_s
         ):

@@ -183,6 +183,7 @@ class ProgramCrew:
             raise NotStarted(Verdict.LATER, "RetryLater") from error
         except UsageError:
             # The command line is wrong, no param is: everything goes back, and the minion ends.
+            self._idle.append(slot)
             raise
         except Exception as error:
             raise _by_callback(error) from error
@@ -398,11 +399,12 @@ class ProgramCrew:
             outcome = outcome._replace(detail=detail)
         if self._hooked is not None:
             outcome = self._hooked.after(outcome)
+        out_kept, err_kept = slot.draft_out is None, slot.draft_err is None
         outcome = self._keep_files(slot, outcome)
         if self._capture and out is not None and err is not None:
             outcome = outcome._replace(
-                stdout=None if slot.draft_out is not None else out.kept(),
-                stderr=None if slot.draft_err is not None else err.kept(),
+                stdout=out.kept() if out_kept else None,
+                stderr=err.kept() if err_kept else None,
             )
             if out_size:
                 out.clear()
