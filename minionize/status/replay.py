@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import replace
 
@@ -37,10 +38,14 @@ def run_here(settings: Settings, command: str, id: str, text: str, attempt: int)
         return _by_minionize(text, f"--call {command}")
     if not words:
         return None
-    from minionize.callbacks.command import CommandCallback
+    from minionize.callbacks.command import CommandCallback, find_program
 
     # One word with blanks is no program: it was given with --shell.
     shell = settings.shell or (len(words) == 1 and len(words[0].split()) > 1)
+    said_in_python = not shell and (len(words) == 1 or command.startswith("<"))
+    if said_in_python and not find_program(words[0], settings.env.get("PATH", os.defpath)):
+        # The name of a class or function: there is no such program.
+        return None
     try:
         callback = CommandCallback(replace(settings, shell=shell), words)
         return callback.shown(Lease(id, text, attempt))

@@ -263,6 +263,10 @@ def test_lines_that_run_it_here() -> None:
     assert here("echo hello", '"a b; rm"') == "echo hello 'a b; rm'"
     assert here("echo {id} {attempt}", "1") == "echo 17 2"
     assert here("", "1") is None
+    # Said by minions that were made in Python.
+    assert here("Train", "1") is None
+    assert here("<function run at 0x7f00>", "1") is None
+    assert here("sleep", "1") == "sleep 1"
     # By --shell, one word is the line.
     told = here("'echo {} | wc -c'", '"x y"')
     assert told is not None
