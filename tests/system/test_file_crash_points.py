@@ -3,10 +3,11 @@ in turn; then others go on. Every param must be exactly where the contract allow
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ from minionize.engines.file.calls import Calls
 from minionize.engines.file.minion import FileEngine
 from minionize.engines.file.people import FileQueue
 from minionize.engines.file.room import Room
+from minionize.errors import EngineUnavailable
 from minionize.testing.backend import ManualClock
 from minionize.values import Failure, Lease, State
 
@@ -24,11 +26,16 @@ T = TypeVar("T")
 
 BEFORE, AFTER, TORN = "before", "after", "torn"
 WRITES = {"pwrite", "append"}
+SYNCS = {"fdatasync", "fsync_folder", "mkdir", "link"}
 OPENS = {"open", "open_new", "open_append"}
 
 
 class Crashed(BaseException):
     """The process is gone."""
+
+
+def _nothing(fd: int) -> Any:
+    """Instead of a sync."""
 
 
 class CrashingCalls(Calls):
@@ -37,9 +44,12 @@ class CrashingCalls(Calls):
     def __init__(self, clock: ManualClock) -> None:
         super().__init__(clock)
         self.armed = False
-        self.names: list[str] = []
+        self.made: list[str] = []
         self.at = -1
         self.how = BEFORE
+        self.fails_at = -1
+        self.failure = 0
+        """An errno: that call fails, and the process goes on."""
         self.crashed = False
         self.fds: set[int] = set()
 
@@ -47,8 +57,8 @@ class CrashingCalls(Calls):
         if self.crashed:
             raise Crashed
         if self.armed:
-            self.names.append(name)
-            if len(self.names) == self.at:
+            self.made.append(name)
+            if len(self.made) == self.at:
                 self.crashed = True
                 if self.how == TORN and name in WRITES:
                     fd, content, *rest = given
@@ -56,9 +66,17 @@ class CrashingCalls(Calls):
                 if self.how == AFTER:
                     self._act(name, act, given)
                 raise Crashed
+            if self.failure and len(self.made) == self.fails_at:
+                if self.how == AFTER:
+                    found = self._act(name, act, given)
+                    if name in OPENS:
+                        self._act("close", os.close, (found,))
+                raise OSError(self.failure, os.strerror(self.failure))
         return self._act(name, act, given)
 
     def _act(self, name: str, act: Callable[..., T], given: tuple[Any, ...]) -> T:
+        if name in ("fdatasync", "fsync_folder"):
+            act = _nothing  # a process that stops loses nothing that the kernel has
         found = super()._call(name, act, *given)
         if name in OPENS:
             assert isinstance(found, int)
@@ -317,7 +335,7 @@ def test_every_param_is_where_it_may_be(scenario: Scenario, tmp_path: Path) -> N
         calls, act, rest = scenario(stage)
         calls.armed = True
         act()
-        names = calls.names
+        names = calls.made
         calls.bury()
         finish(stage, rest, "without a crash")
     assert len(names) >= 2
@@ -330,6 +348,35 @@ def test_every_param_is_where_it_may_be(scenario: Scenario, tmp_path: Path) -> N
                     act()
                 calls.bury()
                 finish(stage, rest, f"stopped {how} call {at} of {names}")
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
+@pytest.mark.parametrize("failure", [errno.EIO, errno.ENOSPC], ids=["EIO", "ENOSPC"])
+def test_a_call_that_fails_is_survived(scenario: Scenario, failure: int, tmp_path: Path) -> None:
+    """Its outcome may be unknown: it happened (`after`) or did not."""
+    with staged(tmp_path / "whole") as stage:
+        calls, act, _ = scenario(stage)
+        calls.armed = True
+        act()
+        names = calls.made
+    for at, name in enumerate(names, 1):
+        if name == "access" or (failure == errno.ENOSPC and name not in WRITES | OPENS | SYNCS):
+            continue  # it never fails so
+        # Whatever close says, the descriptor is gone.
+        for how in (AFTER,) if name == "close" else (BEFORE, AFTER):
+            with staged(tmp_path / f"{how}-{at}") as stage:
+                calls, act, rest = scenario(stage)
+                calls.armed, calls.fails_at, calls.how, calls.failure = True, at, how, failure
+                what = f"call {at} of {names} failed {how}"
+                try:
+                    act()
+                except EngineUnavailable:
+                    try:
+                        act()  # a second try, as the worker makes it
+                    except (AssertionError, KeyError) as error:
+                        raise AssertionError(what) from error
+                calls.bury()
+                finish(stage, replace(rest, put=(max(rest.put),)), what)
 
 
 def finish(stage: Stage, rest: Rest, what: str) -> None:

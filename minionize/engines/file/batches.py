@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from minionize.engines.file.calls import Calls
-from minionize.engines.file.head_file import unavailable
+from minionize.engines.file.head_file import unavailable, write_draft
 from minionize.errors import BadParam, EngineUnavailable, ForeignVersion, QueueDamaged
 
 VERSION = 1
@@ -152,12 +152,7 @@ class Batches:
     def draft(self, path: str, content: bytes) -> None:
         """Write a draft and sync it. Nothing names it yet."""
         try:
-            fd = self._calls.open_new(path)
-            try:
-                self._calls.pwrite(fd, content, 0)
-                self._calls.sync(fd)
-            finally:
-                self._calls.close(fd)
+            write_draft(self._calls, path, content)
         except OSError as error:
             raise unavailable(error, "cannot write", path) from error
 

@@ -55,8 +55,8 @@ class Calls:
         return self._call("open", os.open, path, flags, 0o666)
 
     def open_new(self, path: str) -> int:
-        """A new, empty file; one that is there is emptied."""
-        flags = os.O_CLOEXEC | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+        """A new, empty file; FileExistsError when the name is taken."""
+        flags = os.O_CLOEXEC | os.O_RDWR | os.O_CREAT | os.O_EXCL
         return self._call("open_new", os.open, path, flags, 0o666)
 
     def open_append(self, path: str) -> int:

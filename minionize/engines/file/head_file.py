@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
+from functools import wraps
 from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from minionize.engines.file import head as layout
 from minionize.engines.file.calls import Calls
@@ -15,6 +18,22 @@ from minionize.errors import (
     QueueDamaged,
     UsageError,
 )
+
+if TYPE_CHECKING:
+    from typing import Concatenate, ParamSpec
+
+    P = ParamSpec("P")
+
+T = TypeVar("T")
+
+
+class Face(Protocol):
+    """One of the engine's two faces."""
+
+    url: str
+
+
+Facing = TypeVar("Facing", bound=Face)
 
 MAX_HELD_S = 10.0
 """Whoever held the lock for longer writes nothing: a server may have given it to another."""
@@ -32,6 +51,19 @@ def unavailable(error: OSError, doing: str, path: str) -> EngineUnavailable | Us
             "(for a group: a setgid folder and umask 002)"
         )
     return EngineUnavailable(f"{doing} {path}: {error.strerror or error}: is its disk reachable?")
+
+
+def at_the_edge(method: Callable[Concatenate[Facing, P], T]) -> Callable[Concatenate[Facing, P], T]:
+    """Only MinionizeErrors leave the engine: what slipped through is named by its file."""
+
+    @wraps(method)
+    def translated(self: Facing, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return method(self, *args, **kwargs)
+        except OSError as error:
+            raise unavailable(error, "cannot use", error.filename or self.url) from error
+
+    return translated
 
 
 class HeadFile:
@@ -246,6 +278,21 @@ class HeadFile:
                     raise unavailable(error, "cannot close", self.path) from error
 
 
+def write_draft(calls: Calls, path: str, content: bytes) -> None:
+    """A new file, synced. A draft of that name may be left from before, and may be a published
+    file under its second name: it is removed, never written to."""
+    try:
+        fd = calls.open_new(path)
+    except FileExistsError:
+        calls.unlink(path)
+        fd = calls.open_new(path)
+    try:
+        calls.pwrite(fd, content, 0)
+        calls.sync(fd)
+    finally:
+        calls.close(fd)
+
+
 def write_new(calls: Calls, path: str, draft: str) -> bool:
     """Make the head of an empty queue; False if somebody else made it meanwhile."""
     head = Head()
@@ -255,12 +302,7 @@ def write_new(calls: Calls, path: str, draft: str) -> bool:
     assert content is not None
     whole = content.ljust(layout.SLOTS_AT + head.size * layout.SLOT_BYTES, b"\0")
     try:
-        fd = calls.open_new(draft)
-        try:
-            calls.pwrite(fd, whole, 0)
-            calls.sync(fd)
-        finally:
-            calls.close(fd)
+        write_draft(calls, draft, whole)
         try:
             calls.link(draft, path)
             made = True

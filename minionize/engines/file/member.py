@@ -49,6 +49,8 @@ class Member:
         self.boot = boot_of(room.calls)
         self._beat = -1
         self._beats = 0
+        self.littered = False
+        """A draft could not be removed: leave the folder, so that somebody looks for it."""
         self._journal = -1
         _OPEN.add(self)
 
@@ -83,9 +85,12 @@ class Member:
             self._beat = room.calls.open(f"{self.folder}/beat", write=True, create=True)
             if not room.calls.lock(self._beat):
                 raise EngineUnavailable(f"{self.folder}/beat is locked: is this id used twice?")
-        except OSError as error:
-            raise unavailable(error, "cannot make", self.folder) from error
-        self.beat()
+            self.beat()
+        except BaseException as error:
+            self.forget()
+            if isinstance(error, OSError):
+                raise unavailable(error, "cannot make", self.folder) from error
+            raise
         head.changed[index] = Slot(
             generation=self.generation,
             life=self.generation,
@@ -190,6 +195,12 @@ def remove_leftovers(room: Room, name: str) -> None:
     if life.isdecimal():
         _remove_drafts(room, int(life))
     remove_folder(room, name)
+
+
+def remove_after(member: Member, name: str) -> None:
+    """Remove the folder of a life that ended in order."""
+    if not member.littered:
+        remove_folder(member.room, name)
 
 
 def remove_folder(room: Room, name: str) -> None:

@@ -10,8 +10,9 @@ from minionize.engines.file.batches import NotVisible, Record, dead_line, parse_
 from minionize.engines.file.claiming import Fronts, take
 from minionize.engines.file.counting import stats_of
 from minionize.engines.file.head import Head
+from minionize.engines.file.head_file import at_the_edge
 from minionize.engines.file.held import Held, settle
-from minionize.engines.file.member import Mark, Member, remove_folder
+from minionize.engines.file.member import Mark, Member, remove_after
 from minionize.engines.file.publishing import Draft, Publisher
 from minionize.engines.file.room import Room, delay_class
 from minionize.engines.file.settling import remove_checkpoints
@@ -52,8 +53,13 @@ class FileEngine:
         self._next_look = 0.0
         self._folded_at = 0.0
         self._closed = False
-        with room.head as head:
-            self._join(head)
+        try:
+            with room.head as head:
+                self._join(head)
+        except BaseException:
+            self._member.forget()
+            self.room.close()
+            raise
 
     # ---- visits
     def _join(self, head: Head) -> Slot:
@@ -144,6 +150,7 @@ class FileEngine:
             self._held[claim.serial] = Held(claim)
 
     # ---- leasing
+    @at_the_edge
     def lease(self, limit: int, wait_s: float) -> Sequence[Lease]:
         """See contracts.engine."""
         calls = self.room.calls
@@ -245,6 +252,7 @@ class FileEngine:
         return list(map(_new_lease, repeat(Lease), fields))
 
     # ---- ending
+    @at_the_edge
     def ack(self, leases: Collection[Lease]) -> None:
         """See contracts.engine."""
         get = self._held.get
@@ -270,6 +278,7 @@ class FileEngine:
             # Then the journal keeps it, which a take-over reads.
             self._end_marked(marked, acked=True)
 
+    @at_the_edge
     def nack(
         self,
         leases: Collection[Lease],
@@ -305,6 +314,7 @@ class FileEngine:
 
         self._move(leases, drafts)
 
+    @at_the_edge
     def bury(self, leases: Collection[Lease], failure: Failure) -> None:
         """See contracts.engine."""
         why = [failure.reason, failure.detail, self.room.calls.time(), self.room.options.minion_id]
@@ -375,6 +385,7 @@ class FileEngine:
             self._member.end(marked, acked=acked)
 
     # ---- staying
+    @at_the_edge
     def started(self, leases: Collection[Lease]) -> None:
         """See contracts.engine."""
         marks = [lease.token for lease in self._mine(leases)]
@@ -383,6 +394,7 @@ class FileEngine:
             for serial, position in marks:
                 self._held[serial].marked.add(position)
 
+    @at_the_edge
     def extend(self, leases: Collection[Lease]) -> Collection[Lease]:
         """See contracts.engine."""
         self._member.beat()
@@ -403,6 +415,7 @@ class FileEngine:
         """See contracts.engine."""
         return self._orders
 
+    @at_the_edge
     def stats(self) -> Stats:
         """See contracts.engine."""
         self._fronts.prepare()
@@ -413,6 +426,7 @@ class FileEngine:
         return stats_of(head, self._fronts)
 
     # ---- leaving
+    @at_the_edge
     def close(self) -> None:
         """See contracts.engine."""
         if self._closed:
@@ -449,7 +463,7 @@ class FileEngine:
         name = f"{self._member.owner}.{self._member.generation}"
         self._held.clear()
         self._member.forget()
-        remove_folder(self.room, name)
+        remove_after(self._member, name)
 
     def _is_lost(self, head: Head) -> bool:
         slot = slots.decode(self.room.head.slot(self._member.index))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -10,12 +11,15 @@ from minionize.engines.file import slot as slots
 from minionize.engines.file.batches import MAX_LINES
 from minionize.engines.file.claiming import Fronts
 from minionize.engines.file.counting import stats_of
-from minionize.engines.file.member import Member, remove_folder
-from minionize.engines.file.publishing import Draft, Publisher
+from minionize.engines.file.head_file import at_the_edge
+from minionize.engines.file.member import Member, remove_after
+from minionize.engines.file.publishing import Draft, Drafting, Publisher
 from minionize.engines.file.room import Room
 from minionize.engines.file.texts import Texts
 from minionize.errors import BadParam, EngineUnavailable, NoSuchQueue, NotSupported
 from minionize.values import Entry, MinionInfo, Param, State, Stats, to_text
+
+_log = logging.getLogger(__name__)
 
 _MAX_BYTES = 1 << 21
 """Text of one segment, about; several lines of a MiB each don't pile up in memory."""
@@ -39,6 +43,7 @@ class FileQueue:
         """See contracts.engine."""
         return self.put_texts(_texts(params))
 
+    @at_the_edge
     def put_texts(self, texts: Iterable[str]) -> int:
         """See contracts.engine."""
         with self.feeding():
@@ -51,11 +56,23 @@ class FileQueue:
                     self._beat(member)
                 if not drafting.params:
                     return 0
-                with self.room.head as head:
-                    self._check(member)
-                    drafting.announce(head)
-                    self.room.head.write()
+                try:
+                    with self.room.head as head:
+                        self._check(member)
+                        drafting.announce(head)
+                        self.room.head.write()
+                except EngineUnavailable:
+                    if not self._landed(drafting):
+                        raise
                 return drafting.params
+
+    def _landed(self, drafting: Drafting) -> bool:
+        """After a write of unknown outcome: whether it happened, so that nobody puts twice."""
+        numbers = drafting.announced.get("p")
+        if not numbers:
+            return False
+        with self.room.head as head:
+            return head.segments >= numbers[-1] and drafting.is_linked("p")
 
     @contextmanager
     def feeding(self) -> Iterator[None]:
@@ -66,16 +83,24 @@ class FileQueue:
             return
         self.room.make()
         member = Member(self.room, feeder=True)
-        with self.room.head as head:
-            member.join(head, self.room.head.slots())
-            self.room.head.write()
-            self._publisher.learn(head)
+        try:
+            with self.room.head as head:
+                member.join(head, self.room.head.slots())
+                self.room.head.write()
+                self._publisher.learn(head)
+        except BaseException:
+            member.forget()
+            raise
         self._feeder = member
         try:
             yield
         finally:
             self._feeder = None
-            self._leave(member)
+            try:
+                self._leave(member)
+            except EngineUnavailable as error:
+                # What was put is put. The slot is freed by a take-over: nobody beats for it.
+                _log.warning("cannot leave %s: %s", self.url, error)
 
     def _rejoin(self, member: Member) -> None:
         """A feeder that feeds is alive, even if it was forgotten meanwhile."""
@@ -99,7 +124,7 @@ class FileQueue:
         finally:
             member.forget()
         if mine:
-            remove_folder(self.room, name)
+            remove_after(member, name)
 
     def _beat(self, member: Member) -> None:
         now = self.room.calls.monotonic()
@@ -115,6 +140,7 @@ class FileQueue:
             )
 
     # ---- looking
+    @at_the_edge
     def stats(self) -> Stats:
         """See contracts.engine."""
         for _ in range(2):
@@ -125,6 +151,7 @@ class FileQueue:
                 break
         return stats_of(head, self._fronts)
 
+    @at_the_edge
     def minions(self) -> Sequence[MinionInfo]:
         """See contracts.engine."""
         with self.room.head:
@@ -161,6 +188,7 @@ class FileQueue:
 
         return Scanner(self.room, self._texts).scan(state)
 
+    @at_the_edge
     def look_up(self, ids: Collection[str]) -> dict[str, Entry]:
         """See contracts.engine."""
         from minionize.engines.file.scanning import Scanner
@@ -174,6 +202,7 @@ class FileQueue:
         return history(self.room, self._texts, after)
 
     # ---- steering
+    @at_the_edge
     def requeue(self, ids: Collection[str] | None = None, state: State = State.DEAD) -> int:
         """See contracts.engine."""
         from minionize.engines.file.rearranging import Rearranger
@@ -186,6 +215,7 @@ class FileQueue:
             desk = Rearranger(self.room, self._feeder, self._publisher, self._texts)
             return desk.requeue(ids, state)
 
+    @at_the_edge
     def purge(self, state: State | None = None) -> int:
         """See contracts.engine."""
         from minionize.engines.file.rearranging import Rearranger
@@ -203,6 +233,7 @@ class FileQueue:
                 dropped += desk.purge_waiting(state)
             return dropped
 
+    @at_the_edge
     def steer(self, *, paused: bool | None = None, stop: bool = False) -> None:
         """See contracts.engine."""
         with self.room.head as head:

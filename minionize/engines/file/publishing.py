@@ -128,6 +128,12 @@ class Drafting(AbstractContextManager["Drafting"]):
                 raise unavailable(error, "cannot publish in", folder) from error
         self._publisher.learn(head)
 
+    def is_linked(self, source: str) -> bool:
+        """Whether the last file of the source stands under the number it was given."""
+        last = [one for one in self._files if one.source == source][-1]
+        path = self._room.file_of(source, self.announced[source][-1])
+        return self._room.calls.exists(path) and self._room.calls.same_file(last.path, path)
+
     def __exit__(
         self,
         kind: type[BaseException] | None,
@@ -140,7 +146,7 @@ class Drafting(AbstractContextManager["Drafting"]):
         try:
             self._room.batches.discard(self._paths)
         except EngineUnavailable:
-            return  # what was announced stands; leftover drafts go when the slot changes hands
+            self._member.littered = True  # what was announced stands
 
 
 def _announce(head: Head, one: _File) -> tuple[int, int]:
