@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
-from minionize.api.common import say
-from minionize.api.minions import minionizer
-from minionize.api.queues import QueueHandle, open_queue
+from minionize.api.common import load_settings, say
+from minionize.api.queues import QueueHandle
+from minionize.assembly import make_minion
 from minionize.callbacks.func import FuncCallback
 from minionize.errors import MinionizeError, UsageError
 from minionize.events import Kind
 from minionize.values import Param
+from minionize.worker.summary import Summary
 
-_OURS = ("queue", "reporter", "report_dir", "from_file", "until")
+_OURS = ("queue", "reporter", "report_dir", "from_file", "call", "until")
 
 
 class RunFailed(Exception):
@@ -31,28 +33,39 @@ def mapped(
             raise UsageError(
                 f"map brings its own {name.replace('_', ' ')}: use put, work and results"
             )
+    told = load_settings({**settings, "until": "drained"})
     with tempfile.TemporaryDirectory(prefix="minion-map-") as folder:
-        # Named by the folder: one queue per call, also in several threads.
-        url = f"memory:map-{folder}"
-        mine = {"queue": url, "reporter": "json", "report_dir": folder, "until": "drained"}
-        with open_queue(**mine) as queue:
+        told = replace(
+            told,
+            queue=f"memory:map-{folder}",  # one per call, also in several threads
+            reporter="json",
+            report_dir=folder,
+            from_file=None,
+            wait=False,
+        )
+        with QueueHandle(told) as queue:
             count = queue.put(params)
-            if not count:
-                return []
             try:
-                minion = minionizer(FuncCallback(func), **{**settings, **mine})
-                summary = minion.run()
-                if summary.died_of is not None:
-                    raise KeyboardInterrupt
-                if summary.exit_status not in (0, 1):
-                    last = _last_failure(folder)
-                    why = f"map ended after {summary.done} of {count} params: {summary.why}"
-                    raise MinionizeError(f"{why} ({last[0]})" if last else why) from (
-                        RunFailed(f"{last[0]}\n{last[1]}") if last else None
-                    )
+                if count:
+                    summary = make_minion(told, FuncCallback(func), lines=say).run()
+                    if summary.died_of is not None:
+                        raise KeyboardInterrupt
+                    if queue.stats().drained is not True:
+                        raise _ended_early(summary, count, folder)
                 return _rows(queue)
             finally:
-                queue.purge()
+                if count:
+                    queue.purge()
+
+
+def _ended_early(summary: Summary, count: int, folder: str) -> MinionizeError:
+    """What to raise, with the last failure as its cause."""
+    error = MinionizeError(f"map ended after {summary.done} of {count} params: {summary.why}")
+    last = _last_failure(folder)
+    if last is not None:
+        error = MinionizeError(f"{error} ({last[0]})")
+        error.__cause__ = RunFailed(f"{last[0]}\n{last[1]}")
+    return error
 
 
 def _rows(queue: QueueHandle) -> list[dict[str, Any]]:
