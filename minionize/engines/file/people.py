@@ -43,28 +43,37 @@ class FileQueue:
         """See contracts.engine."""
         return self.put_texts(_texts(params))
 
-    @at_the_edge
     def put_texts(self, texts: Iterable[str]) -> int:
         """See contracts.engine."""
+        # An OSError of `texts` itself goes to whoever gave it; only our own are translated.
         with self.feeding():
             member = self._feeder
             assert member is not None
             self._beat(member)
             with self._publisher.drafting(member) as drafting:
                 for lines in _portions(iter(texts)):
-                    drafting.add(Draft("p", lines), lines)
-                    self._beat(member)
-                if not drafting.params:
-                    return 0
-                try:
-                    with self.room.head as head:
-                        self._check(member)
-                        drafting.announce(head)
-                        self.room.head.write()
-                except EngineUnavailable:
-                    if not self._landed(drafting):
-                        raise
+                    self._draft(drafting, lines)
+                if drafting.params:
+                    self._publish(drafting)
                 return drafting.params
+
+    @at_the_edge
+    def _draft(self, drafting: Drafting, lines: list[str]) -> None:
+        drafting.add(Draft("p", lines), lines)
+        if self._feeder is not None:
+            self._beat(self._feeder)
+
+    @at_the_edge
+    def _publish(self, drafting: Drafting) -> None:
+        try:
+            with self.room.head as head:
+                if self._feeder is not None:
+                    self._check(self._feeder)
+                drafting.announce(head)
+                self.room.head.write()
+        except EngineUnavailable:
+            if not self._landed(drafting):
+                raise
 
     def _landed(self, drafting: Drafting) -> bool:
         """After a write of unknown outcome: whether it happened, so that nobody puts twice."""
@@ -81,17 +90,7 @@ class FileQueue:
             self._rejoin(self._feeder)
             yield
             return
-        self.room.make()
-        member = Member(self.room, feeder=True)
-        try:
-            with self.room.head as head:
-                member.join(head, self.room.head.slots())
-                self.room.head.write()
-                self._publisher.learn(head)
-        except BaseException:
-            member.forget()
-            raise
-        self._feeder = member
+        member = self._feeder = self._join()
         try:
             yield
         finally:
@@ -102,6 +101,21 @@ class FileQueue:
                 # What was put is put. The slot is freed by a take-over: nobody beats for it.
                 _log.warning("cannot leave %s: %s", self.url, error)
 
+    @at_the_edge
+    def _join(self) -> Member:
+        self.room.make()
+        member = Member(self.room, feeder=True)
+        try:
+            with self.room.head as head:
+                member.join(head, self.room.head.slots())
+                self.room.head.write()
+                self._publisher.learn(head)
+        except BaseException:
+            member.forget()
+            raise
+        return member
+
+    @at_the_edge
     def _rejoin(self, member: Member) -> None:
         """A feeder that feeds is alive, even if it was forgotten meanwhile."""
         with self.room.head as head:
@@ -111,6 +125,7 @@ class FileQueue:
             member.join(head, self.room.head.slots())
             self.room.head.write()
 
+    @at_the_edge
     def _leave(self, member: Member) -> None:
         name = f"{member.owner}.{member.generation}"
         try:
