@@ -1,7 +1,7 @@
 """The json reporter: a file of short lines per minion, and a roll-up of them at each beat.
 
-Written for 50,000 events a second from the minion's one thread: a batch becomes one string,
-strings are written when 64 KiB are together, and full files are packed a piece at a time.
+Written for 50,000 events a second from the minion's one thread: a batch becomes one string and
+one write, and full files are packed a piece at a time.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from minionize.reporters.record import RESULT_LIMIT, Source, event_line, header_
 from minionize.reporters.rollup import MinionRoll
 from minionize.values import Clock
 
-FLUSH_BYTES = 64 * 1024
+PACK_BYTES = 64 * 1024
+"""After so many more, the next piece of a full file is packed."""
 KEEP_BYTES = 4 * 1024 * 1024
 """What is kept in memory while the report can't be written; beyond, events are dropped."""
 
@@ -59,27 +60,38 @@ class JsonReporter:
         self._buffer: list[str] = []
         self._buffered = 0
         self._buffered_events = 0
+        self._unpacked = 0
         self._unchecked_events = 0
         self._warned = False
         self._closed = False
         self._opened_at = clock.monotonic()
         self._rolled_at = self._opened_at
+        self._pointed_at = self._opened_at
 
     def report(self, events: Sequence[Event]) -> None:
-        """Keep these events; they are on disk after a beat, 64 KiB, or some seconds."""
+        """Keep these events; they are in the file when this returns.
+
+        The worker reports before it tells the queue that a param is done: so what a killed
+        minion had settled has its result here.
+        """
         if not events:
             return
         text = self._lines(events)
         self._buffer.append(text)
         self._buffered += len(text)
         self._buffered_events += len(events)
-        if self._buffered >= FLUSH_BYTES:
-            self._flush()
+        self._unpacked += len(text)
+        self._flush()
+        if self._unpacked >= PACK_BYTES:
+            self._unpacked = 0
             self._pack()
         now = self._clock.monotonic()
+        age = now - self._opened_at
+        if now - self._pointed_at >= max(0.1, age / 100):
+            self._add_point(now)
         # Often while young, so that a person who just started it sees it move; ever less
         # often later, so that a thousand minions do not keep a file server busy.
-        if now - self._rolled_at >= min(15.0, max(1.0, (now - self._opened_at) / 20)):
+        if now - self._rolled_at >= min(15.0, max(1.0, age / 20)):
             self._flush()
             self._write_roll(now)
 
@@ -221,7 +233,7 @@ class JsonReporter:
         roll = self._roll
         roll.at_s = self._clock.time()
         counts = roll.roll
-        roll.timeline.add(roll.at_s - roll.began, counts.done, counts.failed + counts.dead)
+        self._add_point(now)
         try:
             if self._parts.gone():
                 self._parts.forget()
@@ -240,6 +252,14 @@ class JsonReporter:
             os.rename(self._roll_draft, self._roll_path)
         except OSError as error:
             self._complain(error)
+
+    def _add_point(self, now: float) -> None:
+        """A point of the rate over time; on disk with the next roll-up."""
+        self._pointed_at = now
+        roll = self._roll
+        counts = roll.roll
+        since = self._clock.time() - roll.began
+        roll.timeline.add(since, counts.done, counts.failed + counts.dead)
 
     def _complain(self, error: OSError) -> None:
         if self._warned:

@@ -11,7 +11,7 @@ from minionize.events import Event, Kind
 from minionize.reporters.record import Source
 from minionize.status.escape import safe, safe_lines, short
 from minionize.status.read import Faults, Folder, parse_line, read_lines
-from minionize.status.render import memory, seconds
+from minionize.status.render import duration, memory, seconds
 from minionize.values import Entry, State
 
 
@@ -127,16 +127,19 @@ def _table(told: Sequence[Told]) -> list[str]:
             (
                 str(event.attempt or ""),
                 time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.at_s)),
-                "" if event.seconds is None else f"{event.seconds:.3f} s",
-                "" if event.cpu_s is None else f"{event.cpu_s:.3f} s",
+                "" if event.seconds is None else duration(event.seconds),
+                "" if event.cpu_s is None else duration(event.cpu_s),
                 f"below {peak}" if peak and event.peak_below else peak,
                 short(source.host, 30),
                 "" if event.slot < 0 else str(event.slot),
                 _end(event),
             )
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(8)]
-    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    shown = [column for column in range(8) if any(row[column] for row in rows[1:])]
+    widths = {column: max(len(row[column]) for row in rows) for column in shown}
+    return [
+        "  ".join(row[column].ljust(widths[column]) for column in shown).rstrip() for row in rows
+    ]
 
 
 def _end(event: Event) -> str:

@@ -11,6 +11,8 @@ from minionize.status.overview import Minion, Overview
 
 CHART_HEIGHT = 8
 _LABEL = 11
+_SHORT_S = 1.0
+"""A campaign shorter than this has no rate over time worth drawing."""
 
 
 def page(view: Overview, *, width: int = 100, minions: int | None = 20, failures: int = 10) -> str:
@@ -81,12 +83,12 @@ def _figures(view: Overview) -> Iterator[str]:
     if roll.done and roll.buckets:
         yield _row(
             "durations",
-            f"median {_duration(roll.quantile(0.5))}, "
-            f"95 % below {_duration(roll.quantile(0.95))}, "
-            f"longest {_duration(roll.seconds_max)}",
+            f"median {duration(roll.quantile(0.5))}, "
+            f"95 % below {duration(roll.quantile(0.95))}, "
+            f"longest {duration(roll.seconds_max)}",
         )
     if roll.cpu_sum:
-        yield _row("CPU", f"{_duration(roll.cpu_sum)} in all, {_duration(roll.cpu_max)} at most")
+        yield _row("CPU", f"{duration(roll.cpu_sum)} in all, {duration(roll.cpu_max)} at most")
     if roll.peak_kib:
         yield _row("memory", f"{memory(roll.peak_kib)} at most")
     elif roll.peak_below_kib:
@@ -101,6 +103,8 @@ def _figures(view: Overview) -> Iterator[str]:
 
 def _chart(view: Overview, width: int) -> Iterator[str]:
     if not any(view.rates) or view.began_s is None or view.ended_s is None:
+        return
+    if view.ended_s - view.began_s < _SHORT_S:
         return
     import asciichartpy
 
@@ -188,7 +192,8 @@ def _rate(per_second: float) -> str:
     return f"{per_second * 3600:.1f}/h"
 
 
-def _duration(value: float | None) -> str:
+def duration(value: float | None) -> str:
+    """The duration of a run, with three digits."""
     if value is None:
         return "?"
     if value >= 100:
