@@ -170,8 +170,10 @@ def _stand_guard(shared: mmap.mmap, pipe: int, minion: int | None) -> None:
             break
         still = still + 1 if lease_ms and head[_BEAT] == beat else 0
         beat = head[_BEAT]
-        if still > _LOOKS and _kill_groups(groups):
+        if still > _LOOKS and any(pgid > 1 for pgid in groups):
+            # First, or the minion might see its runs die and not know why.
             head[_KILLED] = 1
+            _kill_groups(groups)
     _kill_groups(groups)
     minion_id = _text(view, _HEAD_INTS * 4, _ID_BYTES)
     if head[_STARTED] and minion_id:

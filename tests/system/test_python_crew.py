@@ -650,3 +650,19 @@ def test_large_results_do_not_pile_up(drive: Callable[..., Driven]) -> None:
 
     ended = drive(much, slots=2).run(leases(*range(2000)))
     assert all(len(outcome.result or "") == 60_002 for outcome in ended.values())
+
+
+def test_where_no_process_can_be_started_nobody_is_charged(drive: Callable[..., Driven]) -> None:
+    def no_more(param: int) -> int:
+        import resource
+
+        # What the parent is given for a new child does not fit any more.
+        limit = resource.prlimit(os.getppid(), resource.RLIMIT_NOFILE)
+        resource.prlimit(os.getppid(), resource.RLIMIT_NOFILE, (8, limit[1]))
+        os._exit(1)
+
+    driven = drive(no_more).ready()
+    driven.crew.start(leases(1, 2))
+    driven.until(lambda: len(driven.outcomes) == 2)
+    assert [outcome.verdict for outcome in driven.outcomes] == [Verdict.FAILED, Verdict.ABORTED]
+    assert driven.outcomes[1].reason.startswith("no process can be started")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -20,6 +19,7 @@ from minionize.contracts.crew import Outcome, Verdict
 from minionize.errors import MinionizeError, UsageError
 from minionize.values import Lease
 from minionize.worker.functions.hooks import Around
+from minionize.worker.functions.links import Links
 from minionize.worker.functions.nursery import Nursery
 from minionize.worker.functions.passing import Output, spool_folder
 from minionize.worker.functions.records import ended_by
@@ -83,11 +83,8 @@ class FunctionCrew:
         self._ready = False
         self._error: MinionizeError | None = None
         self._slots = [Slot(index, folder) for index in range(slots)]
-        self._poll = select.poll()
-        self._wake_fd = wake_fd
-        self._poll.register(wake_fd, select.POLLIN)
-        self._poll.register(self._nursery.control, select.POLLIN)
-        self._by_fd: dict[int, Slot] = {}
+        self._links = Links(wake_fd)
+        self._links.add_nursery(self._nursery.control)
         self._ended: list[Outcome] = []
         self._room_made = False
         self._hung = False
@@ -153,7 +150,9 @@ class FunctionCrew:
             pause_s = 0.0 if at_once else self._pause_s(until - now, now)
             if not self._ready:
                 pause_s = max(pause_s, LOADING_S)
-            woken = self._hear(pause_s)
+            woken, nursery = self._links.hear(pause_s)
+            if nursery:
+                self._listen()
             for slot in self._slots:
                 slot.harvest(outcomes, self._capture)
             now = time.monotonic()
@@ -257,35 +256,10 @@ class FunctionCrew:
             ends = slot.conceive()
             self._nursery.fork(slot.index, slot.birth, ends)
             os.close(ends[0])
-            assert slot.link is not None
-            self._by_fd[slot.link.fileno()] = slot
-            self._poll.register(slot.link, select.POLLIN)
+            self._links.add(slot)
         slot.send(now)
         if slot.unsent:
-            self._poll.modify(slot.link, select.POLLIN | select.POLLOUT)
-
-    def _hear(self, pause_s: float) -> bool:
-        """Wait for a message, a batch that is over, or a signal; whether the last it was."""
-        woken = False
-        for fd, happened in self._poll.poll(max(0.0, pause_s) * 1000):
-            slot = self._by_fd.get(fd)
-            if fd == self._wake_fd:
-                woken = True
-                with contextlib.suppress(BlockingIOError):
-                    os.read(fd, 512)
-            elif slot is None:
-                self._listen()
-            else:
-                assert slot.link is not None
-                if happened & select.POLLOUT:
-                    slot.flush()
-                    if not slot.unsent:
-                        self._poll.modify(fd, select.POLLIN)
-                if happened & select.POLLHUP:
-                    self._forget_link(slot)  # or poll would tell it for ever
-                elif happened & select.POLLIN:
-                    slot.answered()
-        return woken
+            self._links.send_on(slot)
 
     def _listen(self) -> None:
         """Heed what the zygote tells."""
@@ -307,11 +281,7 @@ class FunctionCrew:
                 elif "died" in told:
                     self._bury(slot, told)
                 else:
-                    self._bury(slot, {"status": 0})
-                    self._error = MinionizeError(
-                        f"no process can be started ({told['why']}): free memory or processes, "
-                        "or use fewer slots"
-                    )
+                    self._miscarry(slot, told["why"])
         if not there:
             self._replace_nursery()
 
@@ -319,7 +289,7 @@ class FunctionCrew:
         slot.harvest(self._ended, self._capture)
         if told["status"] == -signal.SIGKILL and slot.doom is None and self._stood_still():
             slot.condemn(Verdict.ABORTED, "the minion stood still for longer than its lease")
-        self._forget_link(slot)
+        self._links.forget(slot)
         if self._guard is not None:
             self._guard.release(slot.index)
         outcome = slot.bury(told, time.monotonic(), self._capture)
@@ -333,13 +303,16 @@ class FunctionCrew:
                 f"by {ended_by(told['status'])}: try --inline"
             )
 
-    def _forget_link(self, slot: Slot) -> None:
-        if slot.link is not None and self._by_fd.pop(slot.link.fileno(), None) is not None:
-            self._poll.unregister(slot.link)
+    def _miscarry(self, slot: Slot, why: str) -> None:
+        """No child could be forked for this slot: others may have room for what it has."""
+        self._links.forget(slot)
+        slot.bury({"status": 0}, time.monotonic(), self._capture)
+        slot.stillborn = 0
+        self._drop_waiting(slot, f"no process can be started: {why}")
 
     def _replace_nursery(self) -> None:
         """The zygote died, by a signal from somewhere: its children are ended, too."""
-        self._poll.unregister(self._nursery.control)
+        self._links.forget_nursery(self._nursery.control)
         status = self._nursery.end(patience_s=1.0)
         stood_still = self._stood_still()
         if not self._ready and not stood_still:
@@ -363,7 +336,7 @@ class FunctionCrew:
             return
         self._hung = False
         self._nursery = Nursery(self._callback, self._env, self._folder, self._told)
-        self._poll.register(self._nursery.control, select.POLLIN)
+        self._links.add_nursery(self._nursery.control)
         if self._guard is not None:
             self._guard.hold(self.slots, self._nursery.pid)
 
@@ -384,12 +357,12 @@ class FunctionCrew:
         slot.condemn(verdict, reason)
         self._nursery.signal(slot.index, slot.birth, signal.SIGKILL)
 
-    def _drop_waiting(self, slot: Slot) -> None:
+    def _drop_waiting(self, slot: Slot, why: str = "") -> None:
         back = slot.take_back()
         for _, leases in slot.pending:
             back += leases
         slot.pending.clear()
-        self._ended += [Outcome(lease, Verdict.ABORTED, slot.index) for lease in back]
+        self._ended += [Outcome(lease, Verdict.ABORTED, slot.index, reason=why) for lease in back]
 
     def _enforce(self, now: float) -> None:
         """Kill the children whose run is over time."""

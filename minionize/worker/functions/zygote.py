@@ -31,6 +31,8 @@ CONTROL = 3
 SETUP = 4
 """The two descriptors that the minion leaves us."""
 MOST_MESSAGE = 64 * 1024
+ENDS = 5
+"""Descriptors that a child is given."""
 LAST_WORDS_S = 0.2
 """How long children may take to see that the minion is gone, before they are killed."""
 
@@ -62,7 +64,7 @@ class Zygote:
                 self.bury()
             if self.control.fileno() in ready:
                 try:
-                    message, fds, _, _ = socket.recv_fds(self.control, MOST_MESSAGE, 5)
+                    message, fds, _, _ = socket.recv_fds(self.control, MOST_MESSAGE, ENDS)
                 except OSError:  # it left without reading our last words
                     return
                 if not message:
@@ -75,19 +77,22 @@ class Zygote:
 
     def fork(self, slot: int, birth: int, fds: list[int]) -> None:
         """A child with these ends: link, tokens, records, stdout, stderr."""
-        try:
-            with warnings.catch_warnings():
-                # The function's module may have started threads; that is its own affair.
-                warnings.simplefilter("ignore", DeprecationWarning)
-                pid = os.fork()
-        except OSError as error:
-            self.tell({"unborn": slot, "birth": birth, "why": str(error.strerror)})
-            pid = -1
+        pid, why = -1, "too many open files"
+        if len(fds) == ENDS:
+            try:
+                with warnings.catch_warnings():
+                    # The function's module may have started threads; that is its own affair.
+                    warnings.simplefilter("ignore", DeprecationWarning)
+                    pid = os.fork()
+            except OSError as error:
+                why = str(error.strerror)
         if pid == 0:
             self.become_child(slot, fds)
         for fd in fds:
             os.close(fd)
-        if pid > 0:
+        if pid < 0:
+            self.tell({"unborn": slot, "birth": birth, "why": why})
+        else:
             with contextlib.suppress(OSError):  # it was faster, or is dead already
                 os.setpgid(pid, pid)
             self.alive[pid] = (slot, birth)
