@@ -112,7 +112,8 @@ def _can_find(module_name: str) -> bool:
     top = module_name.partition(".")[0]
     loaded = getattr(sys.modules.get(top), "__file__", None)
     for finder in sys.meta_path:  # importlib.util would answer from sys.modules
-        found = finder.find_spec(top, None)
+        find_spec = getattr(finder, "find_spec", None)
+        found = find_spec(top, None) if find_spec is not None else None
         if found is not None:
             return loaded is None or found.origin == loaded
     return False

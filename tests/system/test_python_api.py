@@ -410,3 +410,13 @@ def _alive(pid: int) -> bool:
             return file.read().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_a_drained_queue_needs_no_function(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text("import time\ntime.sleep(1000)\n")
+    with open_queue() as queue:
+        queue.put([1])
+        queue.purge("waiting")
+    done = _called("--call", "slow:f")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr.startswith("minionize: 0 done") and done.stderr.count("\n") == 1

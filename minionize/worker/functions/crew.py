@@ -239,7 +239,8 @@ class FunctionCrew:
         for slot in self._slots:
             if slot.link is not None:
                 slot.link.close()
-        self._nursery.end(patience_s=2.0)
+        # While it loads the function it has no children that it should end.
+        self._nursery.end(patience_s=2.0 if self._ready else 0.0)
         self._release()
         self._output.pass_on(self._slots, final=True)
         for slot in self._slots:

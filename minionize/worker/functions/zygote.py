@@ -229,7 +229,10 @@ def main(told: dict[str, Any], rest: BinaryIO) -> None:
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(signum, _ignore)
     signal.signal(signal.SIGCHLD, _ignore)
-    control.send(json.dumps(answer).encode())
+    try:
+        control.send(json.dumps(answer).encode())
+    except OSError:  # the minion did not wait for us
+        return
     if "ready" not in answer:
         return
     for stream in (sys.stdout, sys.stderr):
