@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from itertools import repeat
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from minionize.engines.file import slot as slots
-from minionize.engines.file.batches import NotVisible, Record, dead_line, parse_record
+from minionize.engines.file.batches import MAX_LINES, NotVisible, Record, dead_line
 from minionize.engines.file.claiming import Fronts, take
 from minionize.engines.file.counting import stats_of
 from minionize.engines.file.head import Head
 from minionize.engines.file.head_file import at_the_edge
-from minionize.engines.file.held import Held, settle
+from minionize.engines.file.held import Held
+from minionize.engines.file.holding import Holding
+from minionize.engines.file.leasing import ready
 from minionize.engines.file.member import Mark, Member, remove_after
 from minionize.engines.file.publishing import Draft, Publisher
 from minionize.engines.file.room import Room, delay_class
-from minionize.engines.file.settling import remove_checkpoints
-from minionize.engines.file.slot import Claim, Piece, Slot
+from minionize.engines.file.slot import Claim
 from minionize.engines.file.sweeping import Sweeper
 from minionize.engines.file.texts import Texts
 from minionize.errors import EngineUnavailable
@@ -25,10 +25,7 @@ from minionize.values import Failure, Lease, Orders, Stats
 _MAX_PAUSE_S = 0.25
 _MIN_PAUSE_S = 0.001
 _PAUSE_PER_MINION_S = 0.02
-_FOLD_EVERY_S = 1.0
-
-_new_lease = tuple.__new__
-"""Lease(...) without the Python frame of a NamedTuple's constructor: half the price of a lease."""
+_MAX_BREAKS = 50
 
 
 class FileEngine:
@@ -43,111 +40,17 @@ class FileEngine:
         self._fronts = Fronts(room, self._texts)
         self._publisher = Publisher(room)
         self._sweeper = Sweeper(room, self._member, self._publisher, self._texts)
-        self._held: dict[int, Held] = {}
-        self._record = ""
-        """The slot's record as it was last read or written: unchanged means nothing to adopt."""
-        self._serial = 0
-        self._orders = Orders()
-        self._minions = 1
+        self._holding = Holding(room, self._member)
         self._pause_s = _MIN_PAUSE_S
         self._next_look = 0.0
-        self._folded_at = 0.0
         self._closed = False
         try:
             with room.head as head:
-                self._join(head)
+                self._holding.join(head)
         except BaseException:
             self._member.forget()
             self.room.close()
             raise
-
-    # ---- visits
-    def _join(self, head: Head) -> Slot:
-        self._lose_all()
-        self._member.join(head, self.room.head.slots())
-        record = head.changed[self._member.index]
-        if head.sweeper[0] < 0:
-            head.sweeper = (self._member.index, self._member.generation)
-        self.room.head.write()
-        self._record = record
-        self._orders = Orders(bool(head.paused), head.stops)
-        return slots.decode(record)
-
-    def _enter(self, head: Head) -> None:
-        """At each locked visit the slot in the head replaces what memory says."""
-        self._orders = Orders(bool(head.paused), head.stops)
-        self._minions = head.minions
-        if not self._member.joined:
-            self._join(head)
-            return
-        record = self.room.head.slot(self._member.index)
-        if record == self._record:
-            return
-        slot = slots.decode(record)
-        if not self._member.is_mine(slot):
-            self._lose_all()
-            self._member.forget()
-            self._join(head)
-            return
-        self._record = record
-        covered = {claim.serial: claim for claim in slot.claims}
-        for serial in [serial for serial in self._held if serial not in covered]:
-            del self._held[serial]
-        for serial, claim in covered.items():
-            held = self._held.get(serial)
-            if held is None:
-                self._held[serial] = Held(claim)  # a write that was thought to have failed
-                self._serial = max(self._serial, serial)
-            elif tuple(held.pieces) != claim.pieces:
-                held.adopt(claim.pieces)
-
-    def _lose_all(self) -> None:
-        self._held.clear()
-        self._record = ""
-
-    def _commit(
-        self,
-        head: Head,
-        *,
-        leaving: dict[int, set[int]] | None = None,
-        new: Sequence[Claim] = (),
-        force: bool = False,
-    ) -> None:
-        """Fold acks, drop what leaves, add claims: all in one write. Nothing to say: no write."""
-        leaving = leaving or {}
-        after = settle(self._held.values(), leaving) if self._held else {}
-        settled = 0
-        gone: list[tuple[Held, list[Piece]]] = []
-        claims = []
-        for serial, held in self._held.items():
-            pieces = after.get(serial)
-            if pieces is None:
-                claims.append(held.claim)
-                continue
-            covered = sum(end - begin for begin, end in pieces)
-            settled += held.covered - covered - len(leaving.get(serial, ()))
-            gone.append((held, pieces))
-            if pieces:
-                claims.append(Claim(held.source, held.batch, serial, tuple(pieces)))
-        if not (gone or new or force):
-            return
-        slot = slots.decode(self._record)._replace(claims=(*claims, *new))
-        record = slot.encode()
-        head.settled += settled
-        head.changed[self._member.index] = record
-        self.room.head.write()
-        self._record = record
-        self._folded_at = self.room.calls.monotonic()
-        if settled:
-            remove_checkpoints(self.room, gone, leaving)
-        for held, pieces in gone:
-            if pieces:
-                held.pieces = pieces
-                held.covered = sum(end - begin for begin, end in pieces)
-            else:
-                del self._held[held.serial]
-        for claim in new:
-            self._held[claim.serial] = Held(claim)
 
     # ---- leasing
     @at_the_edge
@@ -156,17 +59,20 @@ class FileEngine:
         calls = self.room.calls
         begin = calls.monotonic()
         while limit > 0:
-            found = self._ready(limit)
+            found = ready(self._holding.held, self._texts, limit)
             if found:
                 return found
             now = calls.monotonic()
             if now >= self._next_look:
                 self._fronts.prepare()
+                if self._holding.is_large:
+                    self._rewrite()
                 with self.room.head as head:
-                    self._enter(head)
+                    self._holding.enter(head)
                     took = self._take(head, limit)
+                self._holding.after_visit()
                 if took:
-                    found = self._ready(limit)
+                    found = ready(self._holding.held, self._texts, limit)
                     if found:
                         self._pause_s = _MIN_PAUSE_S
                         self._next_look = 0.0
@@ -183,8 +89,8 @@ class FileEngine:
         return []
 
     def _back_off(self) -> None:
-        crowd = min(_PAUSE_PER_MINION_S * self._minions, 20.0)
-        pause = max(self._pause_s, crowd if self._minions > 1 else 0.0)
+        crowd = min(_PAUSE_PER_MINION_S * self._holding.minions, 20.0)
+        pause = max(self._pause_s, crowd if self._holding.minions > 1 else 0.0)
         self._next_look = self.room.calls.monotonic() + pause * (
             0.75 + self.room.calls.jitter() / 4
         )
@@ -192,88 +98,28 @@ class FileEngine:
 
     def _take(self, head: Head, limit: int) -> bool:
         """Claim up to `limit`, and fold; whether anything is held that was not leased yet."""
+        holding = self._holding
         claims: list[Claim] = []
-        if not head.paused and not any(held.todo for held in self._held.values()):
-            taken = take(head, limit, self._fronts, self._texts.hint)
-            for source, batch, piece in taken:
-                self._serial += 1
-                claims.append(Claim(source, batch, self._serial, (piece,)))
-        self._commit(head, new=claims)
-        return any(held.todo for held in self._held.values())
-
-    def _ready(self, limit: int) -> list[Lease]:
-        """Leases of what is claimed and was not handed out, as far as it can be read now."""
-        found: list[Lease] = []
-        suspects: bool | None = None
-        for held in list(self._held.values()):
-            while held.todo and len(found) < limit:
-                begin, end = held.todo[0]
-                end = min(end, begin + limit - len(found))
-                try:
-                    upto, lines = self._texts.some(held.claim, (begin, end))
-                except NotVisible:
-                    break  # what the head names and this host does not see yet is waited for
-                if held.source == "p":
-                    if suspects:
-                        return found
-                    suspects = False
-                    more = self._fresh(held.serial, begin, upto, lines)
-                else:
-                    records = [parse_record(line) for line in lines]
-                    if suspects is None:
-                        suspects = records[0].suspect
-                    if records[0].suspect != suspects:
-                        return found
-                    more = []
-                    for position, record in enumerate(records, begin):
-                        held.ids[position] = record.id
-                        more.append(_lease(record, (held.serial, position)))
-                found += more
-                if upto < held.todo[0][1]:
-                    held.todo[0] = (upto, held.todo[0][1])
-                else:
-                    held.todo.pop(0)
-            if len(found) >= limit:
-                break
-        return found
-
-    @staticmethod
-    def _fresh(serial: int, begin: int, upto: int, lines: list[str]) -> list[Lease]:
-        tokens = zip(repeat(serial), range(begin, upto))
-        fields = zip(
-            map(str, range(begin, upto)),
-            lines,
-            repeat(1),
-            repeat(0),
-            repeat(0),
-            repeat(False),
-            tokens,
-        )
-        return list(map(_new_lease, repeat(Lease), fields))
+        if not head.paused and not any(held.todo for held in holding.held.values()):
+            for source, batch, piece in take(head, limit, self._fronts, self._texts.hint):
+                claims.append(Claim(source, batch, holding.serial(), (piece,)))
+        holding.commit(head, new=claims)
+        return any(held.todo for held in holding.held.values())
 
     # ---- ending
     @at_the_edge
     def ack(self, leases: Collection[Lease]) -> None:
         """See contracts.engine."""
-        get = self._held.get
-        marked: list[Mark] = []
-        for lease in leases:
-            serial, position = lease.token
-            held = get(serial)
-            if held is not None and held.live[position - held.start]:
-                held.live[position - held.start] = 0
-                held.left -= 1
-                if held.marked and position in held.marked:
-                    held.marked.discard(position)
-                    marked.append((serial, position))
+        marked = self._holding.close(leases)
         if marked:
             self._settle_marked(marked)
 
     def _settle_marked(self, marked: Collection[Mark]) -> None:
         try:
             with self.room.head as head:
-                self._enter(head)
-                self._commit(head)
+                self._holding.enter(head)
+                self._holding.commit(head)
+            self._holding.after_visit()
         except EngineUnavailable:
             # Then the journal keeps it, which a take-over reads.
             self._end_marked(marked, acked=True)
@@ -327,58 +173,95 @@ class FileEngine:
 
         self._move(leases, drafts)
 
-    def _mine(self, leases: Collection[Lease]) -> list[Lease]:
-        found = {}
-        for lease in leases:
-            serial, position = lease.token
-            held = self._held.get(serial)
-            if held is not None and held.holds(position):
-                found[lease.token] = lease
-        return list(found.values())
-
     def _move(
         self, leases: Collection[Lease], drafts: Callable[[list[Lease]], list[Draft]]
     ) -> None:
         """Drafts without the lock; then, under it, one write that moves the params."""
-        mine = self._mine(leases)
+        mine = self._holding.mine(leases)
         try:
-            self._move_all(mine, drafts)
+            for group in _groups(sorted(mine)):
+                self._move_some([mine[place] for place in group], drafts)
         except EngineUnavailable:
             # The run ended, though it can't be given back yet: a crash from now on is not its own.
-            marked = [one.token for one in self._mine(mine) if self._is_marked(one.token)]
-            self._end_marked(marked, acked=False)
+            still = self._holding.mine(mine.values())
+            self._end_marked(self._holding.marked(still), acked=False)
             raise
+        self._next_look = 0.0
 
-    def _is_marked(self, mark: Mark) -> bool:
-        held = self._held.get(mark[0])
-        return held is not None and mark[1] in held.marked
-
-    def _move_all(self, mine: list[Lease], drafts: Callable[[list[Lease]], list[Draft]]) -> None:
-        while mine:
+    def _move_some(self, leases: list[Lease], drafts: Callable[[list[Lease]], list[Draft]]) -> None:
+        holding = self._holding
+        if holding.is_large:
+            self._rewrite()
+        while leases:
             with (
-                self._publisher.drafting(self._member, drafts(mine)) as drafting,
+                self._publisher.drafting(self._member, drafts(leases)) as drafting,
                 self.room.head as head,
             ):
-                self._enter(head)
-                still = self._mine(mine)
-                if len(still) == len(mine):
+                holding.enter(head)
+                still = holding.mine(leases)
+                if len(still) == len(leases):
                     leaving: dict[int, set[int]] = {}
-                    for lease in mine:
-                        serial, position = lease.token
+                    for serial, position in still:
                         leaving.setdefault(serial, set()).add(position)
                     drafting.announce(head)
                     for serial, positions in leaving.items():
                         for position in positions:
-                            self._held[serial].close(position)
+                            holding.held[serial].close(position)
                     try:
-                        self._commit(head, leaving=leaving, force=True)
+                        holding.commit(head, leaving=leaving, force=True)
                     except BaseException:
                         for serial, positions in leaving.items():
-                            self._held[serial].reopen(positions)
+                            holding.held[serial].reopen(positions)
                         raise
-                    still = []
-            mine = still
-        self._next_look = 0.0
+                    still = {}
+            leases = list(still.values())
+        holding.after_visit()
+
+    def _rewrite(self) -> None:
+        """Too many pieces for a slot: all that is open goes to a batch of our own."""
+        holding = self._holding
+        with self.room.head as head:
+            holding.enter(head)
+            holding.commit(head)
+        holding.after_visit()
+        places: list[Mark] = []
+        lines: list[str] = []
+        for held in holding.held.values():
+            for position, record in self._records(held):
+                places.append((held.serial, position))
+                lines.append(record.line())
+        if not lines:
+            return
+        serials = [holding.serial() for _ in range(0, len(lines), MAX_LINES)]
+        where = {
+            place: (serials[number // MAX_LINES], number % MAX_LINES)
+            for number, place in enumerate(places)
+        }
+        # Marks first: one for a claim that never comes to be harms nobody.
+        marked = holding.marked(places)
+        if marked:
+            self._member.mark([where[place] for place in marked])
+        with (
+            self._publisher.drafting(self._member, [Draft("h", lines)]) as drafting,
+            self.room.head as head,
+        ):
+            holding.enter(head)
+            known = [(one.serial, at) for one in holding.held.values() for at in _open(one)]
+            if known == places:
+                drafting.announce(head)
+                holding.rewrite(
+                    head, dict(zip(serials, drafting.announced["h"], strict=True)), where
+                )
+        holding.after_visit()
+
+    def _records(self, held: Held) -> Iterator[tuple[int, Record]]:
+        if not held.left:
+            return
+        claim = Claim(held.source, held.batch, held.serial, tuple(held.tight()))
+        try:
+            yield from self._texts.records(claim)
+        except NotVisible as error:
+            raise EngineUnavailable(f"{error.path} is not visible here yet: try again") from error
 
     def _end_marked(self, marked: Collection[Mark], *, acked: bool) -> None:
         if marked and self._member.joined:
@@ -388,41 +271,39 @@ class FileEngine:
     @at_the_edge
     def started(self, leases: Collection[Lease]) -> None:
         """See contracts.engine."""
-        marks = [lease.token for lease in self._mine(leases)]
-        if marks:
-            self._member.mark(marks)
-            for serial, position in marks:
-                self._held[serial].marked.add(position)
+        self._holding.mark(list(self._holding.mine(leases)))
 
     @at_the_edge
     def extend(self, leases: Collection[Lease]) -> Collection[Lease]:
         """See contracts.engine."""
         self._member.beat()
+        holding = self._holding
         with self.room.head as head:
-            self._enter(head)
-            self._commit(head)
+            holding.enter(head)
+            holding.commit(head)
+        holding.after_visit()
         self._sweeper.look()
-        get = self._held.get
         lost = []
         for lease in leases:
-            serial, position = lease.token
-            held = get(serial)
+            serial, position = holding.place(lease)
+            held = holding.held.get(serial)
             if held is None or not held.live[position - held.start]:
                 lost.append(lease)
         return lost
 
     def orders(self) -> Orders:
         """See contracts.engine."""
-        return self._orders
+        return self._holding.orders
 
     @at_the_edge
     def stats(self) -> Stats:
         """See contracts.engine."""
         self._fronts.prepare()
         with self.room.head as head:
-            self._enter(head)
-            self._commit(head)
+            self._holding.enter(head)
+            self._holding.commit(head)
             self._fronts.remember(head)
+        self._holding.after_visit()
         return stats_of(head, self._fronts)
 
     # ---- leaving
@@ -440,58 +321,47 @@ class FileEngine:
             self.room.close()
 
     def _give_back_all(self) -> None:
-        while True:
-            drafts = self._leftovers()
-            expected = {serial: held.left for serial, held in self._held.items()}
-            with self._publisher.drafting(self._member, drafts) as drafting, self.room.head as head:
-                if self._is_lost(head):
-                    return
-                self._enter(head)
-                if expected != {serial: held.left for serial, held in self._held.items()}:
-                    continue  # a claim that we did not know of
-                drafting.announce(head)
-                head.settled += sum(held.covered - held.left for held in self._held.values())
-                gone: list[tuple[Held, list[Piece]]] = []
-                kept: dict[int, set[int]] = {}
-                for serial, held in self._held.items():
-                    gone.append((held, []))
-                    kept[serial] = {p for low, high in held.tight() for p in range(low, high)}
-                self._member.leave(head, slots.decode(self._record))
-                self.room.head.write()
-                remove_checkpoints(self.room, gone, kept)
-            break
+        holding = self._holding
         name = f"{self._member.owner}.{self._member.generation}"
-        self._held.clear()
+        done = False
+        while not done:
+            lines: dict[bool, list[str]] = {False: [], True: []}
+            for held in holding.held.values():
+                for _, record in self._records(held):
+                    lines[record.suspect].append(record.line())
+            drafts = [Draft("0", some, suspect=kind) for kind, some in lines.items() if some]
+            expected = {serial: held.left for serial, held in holding.held.items()}
+            with self._publisher.drafting(self._member, drafts) as drafting, self.room.head as head:
+                slot = slots.decode(self.room.head.slot(self._member.index))
+                if not self._member.is_mine(slot):
+                    return
+                holding.enter(head)
+                # Otherwise there is a claim that we did not know of.
+                if expected == {serial: held.left for serial, held in holding.held.items()}:
+                    drafting.announce(head)
+                    holding.leave(head)
+                    done = True
+        holding.after_visit()
+        holding.lose_all()
         self._member.forget()
         remove_after(self._member, name)
 
-    def _is_lost(self, head: Head) -> bool:
-        slot = slots.decode(self.room.head.slot(self._member.index))
-        return not self._member.is_mine(slot)
 
-    def _leftovers(self) -> list[Draft]:
-        lines: dict[bool, list[str]] = {False: [], True: []}
-        for held in self._held.values():
-            if not held.left:
-                continue
-            claim = Claim(held.source, held.batch, held.serial, tuple(held.tight()))
-            try:
-                for _, record in self._texts.records(claim):
-                    lines[record.suspect].append(record.line())
-            except NotVisible as error:
-                raise EngineUnavailable(
-                    f"cannot give back: {error.path} is not visible here yet"
-                ) from error
-        return [Draft("0", some, suspect=suspect) for suspect, some in lines.items() if some]
+def _open(held: Held) -> Iterator[int]:
+    for begin, end in held.tight():
+        yield from range(begin, end)
 
 
-def _lease(record: Record, token: tuple[int, int]) -> Lease:
-    return Lease(
-        str(record.id),
-        record.text,
-        record.attempt,
-        record.crashes,
-        record.laters,
-        record.suspect,
-        token,
-    )
+def _groups(places: list[Mark]) -> Iterator[list[Mark]]:
+    """So that no single write splits a slot's claims into too many pieces."""
+    group: list[Mark] = []
+    breaks = 0
+    for serial, position in places:
+        if not group or group[-1] != (serial, position - 1):
+            breaks += 1
+        if breaks > _MAX_BREAKS:
+            yield group
+            group, breaks = [], 1
+        group.append((serial, position))
+    if group:
+        yield group
