@@ -16,17 +16,17 @@ find_python() {
     return 1
 }
 
-# environment_for CLONE PYTHON USE: prints the folder of the environment. Its name says for which
-# clone, Python and pyproject.toml it was made, so that a change of any of them makes a new one.
+# environment_for CLONE PYTHON PREFIX: prints the folder of the environment. Its name says for which
+# clone, Python and pyproject.toml it is, so that a change of any of them makes a new one.
 environment_for() {
-    "$2" - "$1" "$3" "${XDG_CACHE_HOME:-$HOME/.cache}" <<'PY'
+    "$2" - "$1" "$3" <<'PY'
 import hashlib, os, sys
-clone, use, cache = sys.argv[1:]
+clone, prefix = sys.argv[1:]
 with open(os.path.join(clone, "pyproject.toml"), "rb") as file:
     made_of = hashlib.sha256(file.read() + sys.executable.encode()).hexdigest()[:10]
 where = hashlib.sha256(os.path.realpath(clone).encode()).hexdigest()[:10]
 version = "%d.%d.%d" % sys.version_info[:3]
-print(os.path.join(cache, "minionize-tests", f"{use}-{where}-{version}-{made_of}"))
+print(f"{prefix}-{where}-{version}-{made_of}")
 PY
 }
 

@@ -23,7 +23,8 @@ esac
 section() { printf '\n=== %s\n' "$*"; }
 
 python=$(find_python) || exit 2
-environment=$(environment_for "$clone" "$python" tests) || exit 2
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/minionize-tests
+environment=$(environment_for "$clone" "$python" "$cache/tests") || exit 2
 section "environment: $environment"
 make_environment "$environment" "$python" -e "$clone[dev]" || exit 2
 PATH="$environment/bin:$PATH"
