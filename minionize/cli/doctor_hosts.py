@@ -51,7 +51,8 @@ class Meeting:
         self._place = os.path.join(folder, PLACE)
         self._host = os.uname().nodename
         self._id = f"{self._host}-{os.getpid()}-{secrets.token_hex(4)}"
-        self._boot = _boot_id()
+        self._mount = ""
+        """Kernel and device: who shares both shares the page cache, and proves nothing."""
         self._beats = 0
         self._seen: dict[str, tuple[int, float]] = {}
         """Beats of others, and since when they stand at that."""
@@ -62,6 +63,7 @@ class Meeting:
         """Meet the others and test; the findings of this host."""
         calls = self._calls
         calls.mkdir(self._place)
+        self._mount = f"{_boot_id()} {calls.device(self._place)}"
         mine = os.path.join(self._place, f"{self._id}.beat")
         counter = ""
         try:
@@ -82,10 +84,10 @@ class Meeting:
                 )  # fmt: skip
                 return
             names = sorted({self._host, *(one["host"] for one in self._moved.values())})
-            if any(one["boot"] == self._boot for one in self._moved.values()):
+            if any(one["mount"] == self._mount for one in self._moved.values()):
                 yield Finding(
                     WARN, "hosts", f"several are on one host ({', '.join(map(one_line, names))})",
-                    "start the others on other hosts: on one, everything is coherent",
+                    "start the others on other hosts: within one, everything is coherent",
                 )  # fmt: skip
             else:
                 yield Finding(OK, "hosts", ", ".join(map(one_line, names)))
@@ -137,7 +139,7 @@ class Meeting:
 
     def _beat(self, mine: str) -> None:
         self._beats += 1
-        beat = {"beat": self._beats, "host": self._host, "boot": self._boot, "hosts": self._hosts}
+        beat = {"beat": self._beats, "host": self._host, "mount": self._mount}
         fd = self._calls.open(mine, write=True, create=True)
         try:
             self._calls.pwrite(fd, json.dumps(beat).ljust(512).encode(), 0)
@@ -154,6 +156,7 @@ class Meeting:
             try:
                 beat = json.loads(self._calls.read_whole(os.path.join(self._place, name)))
                 count = int(beat["beat"])
+                beat["host"], beat["mount"] = str(beat["host"]), str(beat["mount"])
             except (OSError, ValueError, KeyError, TypeError):
                 continue  # gone, or being written
             before = self._seen.get(one)

@@ -313,7 +313,7 @@ def test_stale_reads_are_found(tmp_path: Path) -> None:
 def test_nobody_comes(tmp_path: Path) -> None:
     # A test that was killed left its beat: nobody takes it for somebody.
     (tmp_path / "doctor").mkdir()
-    (tmp_path / "doctor" / "gone-1-00.beat").write_text('{"beat": 7, "host": "gone", "boot": "x"}')
+    (tmp_path / "doctor" / "gone-1-00.beat").write_text('{"beat": 7, "host": "gone", "mount": "x"}')
     [said] = meet(tmp_path, (Calls(),), 2, 1.0)
     assert "FAIL hosts 1 of 2 came within 1 s" in said
 
