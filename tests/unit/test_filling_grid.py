@@ -151,7 +151,7 @@ def test_shuffling_is_bounded_in_memory() -> None:
     batches = (
         [f"{place:010}" for place in range(start, start + 1000)]
         for start in range(0, 200_000, 1000)
-    )  # noqa: E501
+    )
     tracemalloc.start()
     count = sum(map(len, shuffled(batches, memory_bytes=1 << 20)))
     peak = tracemalloc.get_traced_memory()[1]
