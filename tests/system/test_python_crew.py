@@ -37,6 +37,8 @@ class Driven:
 
     def __init__(self, func: Callable[..., Any] | FuncCallback, slots: int, **options: Any) -> None:
         self.lines: list[str] = []
+        # Its own: a guard ends whatever carries the id, in other tests beside this one too.
+        self.minion_id = f"minion-{os.urandom(6).hex()}"
         self.wake_fd, self.wake = os.pipe()
         os.set_blocking(self.wake_fd, False)
         callback = func if isinstance(func, FuncCallback) else FuncCallback(func)
@@ -44,7 +46,7 @@ class Driven:
             callback,
             slots=slots,
             env=options.pop("env", dict(os.environ)),
-            minion_id="minion-1",
+            minion_id=self.minion_id,
             wake_fd=self.wake_fd,
             lines=self.lines.append,
             **options,
@@ -438,15 +440,16 @@ def test_what_the_function_is_told(drive: Callable[..., Driven]) -> None:
     ended = driven.run([Lease(str(n), str(n), attempt=n + 1) for n in range(5)])
     for n in range(5):
         got = json.loads(ended[str(n)].result or "")
-        assert got == [n, str(n), n + 1, 0, "minion-1", 5e9, f"/queue/checkpoints/{n}"]
+        assert got == [n, str(n), n + 1, 0, driven.minion_id, 5e9, f"/queue/checkpoints/{n}"]
     assert current_run() is None
 
 
 def test_the_environment_of_a_function(drive: Callable[..., Driven]) -> None:
     env = {**os.environ, "FROM_TEST": "yes", "MINION_PARAM": "of an outer minion"}
-    ended = drive(evil, env=env, deadline=5e9).run(leases({"do": "environment"}))
+    driven = drive(evil, env=env, deadline=5e9)
+    ended = driven.run(leases({"do": "environment"}))
     assert json.loads(ended["1"].result or "") == {
-        "MINION_ID": "minion-1",
+        "MINION_ID": driven.minion_id,
         "MINION_SLOT": "0",
         "MINION_DEADLINE": "5000000000",
         "MINION_PARAM": None,
@@ -592,13 +595,13 @@ def test_a_minion_that_stood_still_charges_nobody(drive: Callable[..., Driven]) 
     guard = Guard.start()
     try:
         driven = drive(evil, slots=2, guard=guard).ready()
-        guard.arm("minion-1", lease_s=0.2)
+        guard.arm(driven.minion_id, lease_s=0.2)
         driven.crew.start(leases({"do": "sleep", "for": 1000}, {"do": "sleep", "for": 1000}))
         guard.beat()
         # No beat any more: the guard takes the minion for hung.
         driven.until(lambda: len(driven.outcomes) == 2)
         assert {outcome.verdict for outcome in driven.outcomes} == {Verdict.ABORTED}
-        guard.arm("minion-1", lease_s=1000)
+        guard.arm(driven.minion_id, lease_s=1000)
         driven.ready()
         driven.crew.start([Lease("3", "{}")])
         driven.until(lambda: len(driven.outcomes) == 3)

@@ -48,9 +48,14 @@ class Ends:
 
 
 def serve(
-    ends: Ends, func: Callable[..., Any], whole: bool, streams: tuple[TextIO, TextIO]
+    ends: Ends,
+    func: Callable[..., Any],
+    whole: bool,
+    streams: tuple[TextIO, TextIO],
+    exact: bool,
 ) -> None:
-    """Run batches until the minion hangs up."""
+    """Run batches until the minion hangs up. `exact`: note for each run what it wrote, however
+    short it was, and not only for several together."""
     while True:
         header = _receive(ends.link, HEADER.size)
         if header is None:
@@ -64,9 +69,9 @@ def serve(
         _restore(1, ends.out)
         _restore(2, ends.err)
         if any(type(param) is _Broken for param in params):
-            _run(ends, _careful(func, whole), True, params, meta, streams)
+            _run(ends, _careful(func, whole), True, params, meta, streams, exact)
         else:
-            _run(ends, func, whole, params, meta, streams)
+            _run(ends, func, whole, params, meta, streams, exact)
         try:
             ends.link.send(b".")
         except OSError:
@@ -80,6 +85,7 @@ def _run(
     params: list[Any],
     meta: bytes,
     streams: tuple[TextIO, TextIO],
+    exact: bool,
 ) -> None:
     # Everything in this loop is paid for by each param: local names, and no call without need.
     take, write, size, now = os.eventfd_read, os.write, os.lseek, time.monotonic
@@ -96,7 +102,7 @@ def _run(
         try:
             take(tokens)
         except BlockingIOError:
-            return  # the minion took the others back
+            break  # the minion took the others back
         if not start:
             start = now()
             write(records, b"[%.6f]\n" % start)
@@ -127,21 +133,27 @@ def _run(
             _restore(1, out_fd)
             _restore(2, err_fd)
         end = now()
-        out_now = size(out_fd, 0, os.SEEK_END)
-        err_now = size(err_fd, 0, os.SEEK_END)
         if end - start >= LONG_S:
             fields, used = _with_usage(fields or Fields(result=result), used)
         else:
             used = None
-        if fields is None and out_now == out and err_now == err:
-            if result is None:
-                write(records, b"%.6f\n" % end)
-            else:
-                write(records, encode_result(end, result))
+        if exact or fields is not None:
+            out_now = size(out_fd, 0, os.SEEK_END)
+            err_now = size(err_fd, 0, os.SEEK_END)
+            if out_now != out or err_now != err:
+                fields = fields or Fields(result=result)
+                out, err = out_now, err_now
+        if fields is not None:
+            write(records, encode(end, out, err, fields))
+        elif result is None:
+            write(records, b"%.6f\n" % end)
         else:
-            write(records, encode(end, out_now, err_now, fields or Fields(result=result)))
-            out, err = out_now, err_now
+            write(records, encode_result(end, result))
         start = end
+    out_now = size(out_fd, 0, os.SEEK_END)
+    err_now = size(err_fd, 0, os.SEEK_END)
+    if out_now != out or err_now != err:
+        write(records, b"[%.6f,%d,%d]\n" % (now(), out_now, err_now))
 
 
 def _used() -> tuple[float, int]:

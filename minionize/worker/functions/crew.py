@@ -73,7 +73,12 @@ class FunctionCrew:
             live=slots == 1,
         )
         folder = spool_folder(env)
-        self._told = {"minion_id": minion_id, "deadline": deadline, "checkpoints": checkpoints}
+        self._told = {
+            "minion_id": minion_id,
+            "deadline": deadline,
+            "checkpoints": checkpoints,
+            "capture": capture,
+        }
         self._env = env
         self._folder = folder
         self._nursery = Nursery(callback, env, folder, self._told)

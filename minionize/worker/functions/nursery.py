@@ -47,7 +47,7 @@ class Nursery:
     ) -> None:
         """Starts it; does not wait until it has the function. UsageError if that can't be.
 
-        `told`: minion_id, deadline and checkpoints, for callbacks/current.
+        `told`: minion_id, deadline and checkpoints, for callbacks/current; and capture.
         """
         if not sys.executable:
             raise UsageError("functions need a Python interpreter to run in: use --inline")

@@ -3,9 +3,13 @@
 One JSON value per line, appended with one write each, in the order of the params:
 
 - `[began]`: the first run of a batch began;
-- `ended`: this run is done, returned None, wrote nothing, and was short;
+- `ended`: this run is done, returned None, and was short;
 - `[ended, result]`: the same, but it returned this (JSON text);
-- `[ended, stdout, stderr, {…}]`: any other end, with the sizes of the two output files then.
+- `[ended, stdout, stderr, {…}]`: any other end, with the sizes of the two output files then;
+- `[over, stdout, stderr]`: the batch is over, and some of its short runs wrote something.
+
+What each run wrote costs two system calls to find out, so short ones are asked only where their
+output is captured.
 
 Times are seconds of the monotonic clock, which all processes of a machine share.
 """

@@ -252,6 +252,9 @@ class Slot:
             elif len(record) == 1:
                 began = record[0]
                 continue
+            elif len(record) == 3:
+                _, self.out_end, self.err_end = record
+                continue
             else:
                 outcomes.append(self._more(popleft(), record, began, capture))
                 began = record[0]

@@ -40,10 +40,13 @@ LAST_WORDS_S = 0.2
 class Zygote:
     """Births and deaths of the children."""
 
-    def __init__(self, control: socket.socket, func: Callable[..., Any], whole: bool) -> None:
+    def __init__(
+        self, control: socket.socket, func: Callable[..., Any], whole: bool, exact: bool
+    ) -> None:
         self.control = control
         self.func = func
         self.whole = whole
+        self.exact = exact
         self.alive: dict[int, tuple[int, int]] = {}
         """(slot, birth) by pid."""
         self.awake, wake = os.pipe()
@@ -125,7 +128,7 @@ class Zygote:
             current.slot = slot
             if "numpy.random" in sys.modules:
                 sys.modules["numpy.random"].seed()  # or all children draw the same numbers
-            children.serve(children.Ends(*fds), self.func, self.whole, streams)
+            children.serve(children.Ends(*fds), self.func, self.whole, streams, self.exact)
             status = 0
         except results.Terminated:
             status = 143
@@ -237,7 +240,7 @@ def main(told: dict[str, Any], rest: BinaryIO) -> None:
         return
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    zygote = Zygote(control, func, answer["ready"])
+    zygote = Zygote(control, func, answer["ready"], told["capture"])
     import gc
 
     gc.freeze()  # what is shared stays shared
