@@ -60,12 +60,12 @@ class Minionized(Generic[P, R]):
         return their rows, in their order; see `QueueHandle.results`.
 
         A param whose attempts all failed has `_status` `dead`, a `_reason`, and no result; a
-        warning tells how many. Needs no queue: nothing of it outlives the call. MinionizeError
+        warning tells how many. It has a queue of its own, in memory. MinionizeError
         when it ended before all were done (too many failures in a row, say).
         """
         from minionize.api.mapping import mapped
 
-        return mapped(self.__minionized__, params, self._with(settings))
+        return mapped(self.__minionized__, params, self._settings, settings)
 
     def queue(self, **settings: Any) -> QueueHandle:
         """The queue that this function works on."""

@@ -23,9 +23,13 @@ class RunFailed(Exception):
 
 
 def mapped(
-    func: Callable[..., Any], params: Iterable[Param], settings: dict[str, Any]
+    func: Callable[..., Any],
+    params: Iterable[Param],
+    usual: dict[str, Any],
+    settings: dict[str, Any],
 ) -> list[dict[str, Any]]:
-    """The rows of `params`, in their order; see Minionized.map."""
+    """The rows of `params`, in their order; see Minionized.map. `usual`: the settings of the
+    decorator, whose queue is not this one."""
     import tempfile
 
     for name in _OURS:
@@ -33,7 +37,8 @@ def mapped(
             raise UsageError(
                 f"map brings its own {name.replace('_', ' ')}: use put, work and results"
             )
-    told = load_settings({**settings, "until": "drained"})
+    usual = {name: value for name, value in usual.items() if name not in _OURS}
+    told = load_settings({**usual, **settings, "until": "drained"})
     with tempfile.TemporaryDirectory(prefix="minion-map-") as folder:
         told = replace(
             told,

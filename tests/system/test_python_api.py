@@ -112,9 +112,10 @@ def test_map_of_a_function_that_always_fails_raises_with_its_traceback() -> None
 
 
 def test_map_of_nothing_and_of_a_queue() -> None:
-    assert square.map([], queue=None) == []
+    assert square.map([]) == []
+    assert [row["result"] for row in square.map([3])] == [9]  # whatever queue is its usual one
     with pytest.raises(UsageError, match="map brings its own queue"):
-        square.map([1])
+        square.map([1], queue="file:q")
 
 
 def test_a_minionized_method_still_binds() -> None:
@@ -420,3 +421,36 @@ def test_a_drained_queue_needs_no_function(tmp_path: Path) -> None:
     done = _called("--call", "slow:f")
     assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr.startswith("minionize: 0 done") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("call", ["hang.work(slots=2)", "hang.map([1, 2, 3])"])
+def test_ctrl_c_is_a_keyboard_interrupt_and_charges_nobody(tmp_path: Path, call: str) -> None:
+    script = textwrap.dedent(
+        f"""
+        import os, time
+        from minionize import minionize
+        @minionize(queue="file:q")
+        def hang(n):
+            open({str(tmp_path / "running")!r}, "w").close()
+            time.sleep(1000)
+        hang.put([1, 2, 3])
+        try:
+            {call}
+        except KeyboardInterrupt:
+            print("interrupted")
+        """
+    )
+    minion = subprocess.Popen(
+        [sys.executable, "-c", script], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        until((tmp_path / "running").exists)
+        minion.send_signal(signal.SIGINT)
+        assert minion.communicate(timeout=DEADLINE_S)[0] == "interrupted\n"
+        assert minion.returncode == 0
+    finally:
+        minion.kill()
+        minion.wait()
+    with open_queue("file:q") as queue:
+        assert {entry.attempt for entry in queue.scan("waiting")} == {1}
+        assert queue.stats().waiting == 3
