@@ -85,7 +85,9 @@ def failed(error: BaseException) -> Fields:
     if isinstance(error, RetryLater):
         return Fields("later", delay_s=_delay(error.delay_s))
     if isinstance(error, Reject):
-        return Fields("rejected", str(error.reason), traced(error))
+        # The reason says it all, unless something else led to it.
+        detail = traced(error) if error.__cause__ or error.__context__ else ""
+        return Fields("rejected", str(error.reason)[:1000], detail)
     if isinstance(error, Terminated):
         return Fields("failed", "signal SIGTERM", traced(error), -15)
     if isinstance(error, SystemExit):
