@@ -88,8 +88,9 @@ class Engine(Protocol):
     def ack(self, leases: Collection[Lease]) -> None:
         """The work is done. May be repeated, never raises for a lost lease.
 
-        Durable at the next lease, extend, stats or close at the latest (at once for a lease
-        that was marked `started`); until then a crash of this minion may repeat the work.
+        Durable at the next lease that brings something, extend, stats or close at the latest
+        (at once for a lease that was marked `started`); until then a crash of this minion may
+        repeat the work.
         A late ack of a lost lease may or may not settle the param; it never harms the holder.
         """
 
@@ -106,7 +107,8 @@ class Engine(Protocol):
         `charge`: a failed attempt, `attempt` grows by one and `laters` begins at 0 again.
         `later`: the program asked for it, `laters` grows by one (with `charge=False`).
         Neither: nothing changes (and a suspect stays a suspect; the other two end that).
-        Durable when it returns. A late nack leaves the new holder alone.
+        Durable when it returns. May be repeated; for a lease that was settled, given back or
+        lost before it does nothing, so a late nack leaves the new holder alone.
         """
 
     def bury(self, leases: Collection[Lease], failure: Failure) -> None:
@@ -177,12 +179,14 @@ class Queue(Protocol):
     def requeue(self, ids: Collection[str] | None = None, state: State = State.DEAD) -> int:
         """Put dead letters (all, or those of `ids`) back to work, counts reset; returns how many.
 
-        `State.DONE` runs finished params again, where `traits.keeps_done`.
+        `State.DONE` runs finished params again, where `traits.keeps_done`. NotSupported for
+        other states. Ids that are not in `state` are passed over.
         """
 
     def purge(self, state: State | None = None) -> int:
-        """Drop the params in `state` (WAITING, DELAYED, DEAD), or all that nobody runs; returns
-        how many. They count as purged."""
+        """Drop the params in `state` (WAITING, DELAYED, DEAD), or in all three: all that nobody
+        runs and that are not done; returns how many. They count as purged. NotSupported for
+        other states."""
 
     def steer(self, *, paused: bool | None = None, stop: bool = False) -> None:
         """Pause or resume leasing, or tell the minions at work now to stop."""

@@ -142,7 +142,8 @@ class EngineMachine(RuleBasedStateMachine):
     def lease(self, pick: Pick, limit: int) -> None:
         minion = pick.choice(self.minions)
         leases = minion.engine.lease(limit, 0.0)
-        self.fold(minion)
+        if leases:  # else it may not even have looked
+            self.fold(minion)
         assert len(leases) <= limit
         assert not (leases and self.paused)
         if minion.engine.traits.counts_crashes:

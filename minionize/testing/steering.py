@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from minionize.errors import NotSupported
 from minionize.testing.backend import Backend
 from minionize.testing.filling import one_in_each_state
 from minionize.testing.settling import EXIT_3
@@ -103,6 +104,15 @@ class Steering:
         if queue.traits.counts:
             stats = queue.stats()
             assert (stats.put, stats.purged, total(stats)) == (5, 1, 5)
+
+    @pytest.mark.parametrize("state", [State.RUNNING, State.DONE])
+    def test_what_runs_or_is_done_is_not_purged(self, backend: Backend, state: State) -> None:
+        queue, _ = one_in_each_state(backend)
+        with pytest.raises(NotSupported):
+            queue.purge(state)
+        with pytest.raises(NotSupported):
+            queue.requeue(None, State.RUNNING)
+        assert queue.stats().purged in (0, None)
 
     def test_purge_drops_all_that_nobody_runs(self, backend: Backend) -> None:
         queue, ids = one_in_each_state(backend)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from minionize.contracts.engine import Engine, Queue
 from minionize.engines.execo import ExecoEngine, ExecoQueue
@@ -41,3 +43,5 @@ class ExecoMachine(EngineMachine):
 
 
 TestExecoMachine = ExecoMachine.TestCase
+# In CI always the same runs, elsewhere new ones each time.
+TestExecoMachine.settings = settings(max_examples=60, deadline=None, derandomize="CI" in os.environ)

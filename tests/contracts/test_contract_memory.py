@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from minionize.contracts.engine import Engine, Queue
 from minionize.engines.memory import drop
@@ -41,3 +43,7 @@ class MemoryMachine(EngineMachine):
 
 
 TestMemoryMachine = MemoryMachine.TestCase
+# In CI always the same runs, elsewhere new ones each time.
+TestMemoryMachine.settings = settings(
+    max_examples=300, deadline=None, derandomize="CI" in os.environ
+)
