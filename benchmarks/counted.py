@@ -45,5 +45,7 @@ def _figures(count: int, leased: int) -> str:
         after = (calls.total, calls.bytes_read, calls.bytes_written, calls.lock_trips)
         engine.close()
         other.close()
-    total, read, written, locks = ((now - then) / ran for now, then in zip(after, before))
+    total, read, written, locks = (
+        (now - then) / ran for now, then in zip(after, before, strict=True)
+    )
     return f"{total:.3f} calls, {read:.0f} B read, {written:.0f} B written, {locks:.4f} lock trips"

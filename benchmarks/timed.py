@@ -81,7 +81,14 @@ def idle_share(rounds: int, scale: float) -> tuple[str, str]:
 
 def two_busy_loops_gain(rounds: int) -> float:
     """How much more two independent busy loops get done than one, on this machine, now."""
-    code = "import time\nend = time.perf_counter() + 2\nn = 0\nwhile time.perf_counter() < end: n += 1\nprint(n)"
+    code = "\n".join(
+        (
+            "import time",
+            "end, n = time.perf_counter() + 2, 0",
+            "while time.perf_counter() < end: n += 1",
+            "print(n)",
+        )
+    )
     command = [peers.minionize_bin("python"), "-c", code]
 
     def loops(many: int) -> int:
