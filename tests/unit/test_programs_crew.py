@@ -22,6 +22,10 @@ from minionize.values import Lease, Param, to_text
 from minionize.worker.programs import ProgramCrew
 
 
+# Of this process alone: what carries it is killed with a run that ran out of time.
+ME = f"m-{os.getpid()}"
+
+
 class Runs:
     """A callback that gives the invocation it was told to."""
 
@@ -50,7 +54,7 @@ def make(tmp_path: Path) -> Iterator[Make]:
     def make(callback: Any, *, slots: int = 1, **more: Any) -> ProgramCrew:
         more.setdefault("env", {**os.environ, "TMPDIR": str(tmp_path)})
         more.setdefault("capture", True)
-        crew = ProgramCrew(callback, slots=slots, minion_id="m-1", wake_fd=wake, **more)
+        crew = ProgramCrew(callback, slots=slots, minion_id=ME, wake_fd=wake, **more)
         crews.append(crew)
         return crew
 
@@ -169,7 +173,7 @@ def test_the_environment_of_a_run(make: Make, tmp_path: Path) -> None:
         "MINION_PARAM": '{"a":[1,"\\u00fc"]}',
         "MINION_PARAM_ID": "12",
         "MINION_ATTEMPT": "2",
-        "MINION_ID": "m-1",
+        "MINION_ID": ME,
         "MINION_SLOT": "0",
         "MINION_DEADLINE": "1234",
         "MINION_CHECKPOINT_DIR": str(tmp_path / "checkpoints" / "12"),

@@ -21,6 +21,10 @@ from minionize.worker.output import Draft, Sink, Spool
 from minionize.worker.programs import ProgramCrew
 
 
+# Of this process alone: what carries it is killed with a run that ran out of time.
+ME = f"m-{os.getpid()}"
+
+
 class Script:
     def __init__(self, script: str, **more: Any) -> None:
         self.script = script
@@ -39,7 +43,7 @@ def run(tmp_path: Path) -> Iterator[Callable[..., Outcome]]:
             Script(script, **more),
             slots=1,
             env={**os.environ, "TMPDIR": str(tmp_path)},
-            minion_id="m-1",
+            minion_id=ME,
             wake_fd=wake,
             capture=True,
         )
