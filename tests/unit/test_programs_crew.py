@@ -21,7 +21,6 @@ from minionize.errors import Reject, RetryLater
 from minionize.values import Lease, Param, to_text
 from minionize.worker.programs import ProgramCrew
 
-
 # Of this process alone: what carries it is killed with a run that ran out of time.
 ME = f"m-{os.getpid()}"
 

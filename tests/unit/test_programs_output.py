@@ -20,7 +20,6 @@ from minionize.worker.lines import FailureLines, duration, last_line, printable
 from minionize.worker.output import Draft, Sink, Spool
 from minionize.worker.programs import ProgramCrew
 
-
 # Of this process alone: what carries it is killed with a run that ran out of time.
 ME = f"m-{os.getpid()}"
 
