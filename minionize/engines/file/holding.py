@@ -42,9 +42,11 @@ class Holding:
         return self._serial
 
     @property
-    def is_large(self) -> bool:
-        """Whether the claims nearly fill the slot."""
-        return len(self._record) > LARGE_RECORD
+    def is_crowded(self) -> bool:
+        """Whether the claims nearly fill the slot, or acks had to stay covered for that."""
+        if len(self._record) > LARGE_RECORD:
+            return True
+        return any(held.covered != held.left for held in self.held.values())
 
     @property
     def slot(self) -> slots.Slot:

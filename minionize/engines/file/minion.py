@@ -65,12 +65,10 @@ class FileEngine:
             now = calls.monotonic()
             if now >= self._next_look:
                 self._fronts.prepare()
-                if self._holding.is_large:
-                    self._rewrite()
                 with self.room.head as head:
                     self._holding.enter(head)
                     took = self._take(head, limit)
-                self._holding.after_visit()
+                self._after_fold()
                 if took:
                     found = ready(self._holding.held, self._texts, limit)
                     if found:
@@ -119,7 +117,7 @@ class FileEngine:
             with self.room.head as head:
                 self._holding.enter(head)
                 self._holding.commit(head)
-            self._holding.after_visit()
+            self._after_fold()
         except EngineUnavailable:
             # Then the journal keeps it, which a take-over reads.
             self._end_marked(marked, acked=True)
@@ -190,8 +188,6 @@ class FileEngine:
 
     def _move_some(self, leases: list[Lease], drafts: Callable[[list[Lease]], list[Draft]]) -> None:
         holding = self._holding
-        if holding.is_large:
-            self._rewrite()
         while leases:
             with (
                 self._publisher.drafting(self._member, drafts(leases)) as drafting,
@@ -215,15 +211,19 @@ class FileEngine:
                         raise
                     still = {}
             leases = list(still.values())
-        holding.after_visit()
+        self._after_fold()
+
+    def _after_fold(self) -> bool:
+        """What a fold leaves to be done without the lock; whether that changed the head again."""
+        self._holding.after_visit()
+        if not self._holding.is_crowded:
+            return False
+        self._rewrite()
+        return True
 
     def _rewrite(self) -> None:
         """Too many pieces for a slot: all that is open goes to a batch of our own."""
         holding = self._holding
-        with self.room.head as head:
-            holding.enter(head)
-            holding.commit(head)
-        holding.after_visit()
         places: list[Mark] = []
         lines: list[str] = []
         for held in holding.held.values():
@@ -281,7 +281,7 @@ class FileEngine:
         with self.room.head as head:
             holding.enter(head)
             holding.commit(head)
-        holding.after_visit()
+        self._after_fold()
         self._sweeper.look()
         lost = []
         for lease in leases:
@@ -303,7 +303,9 @@ class FileEngine:
             self._holding.enter(head)
             self._holding.commit(head)
             self._fronts.remember(head)
-        self._holding.after_visit()
+        if self._after_fold():
+            with self.room.head as head:
+                self._fronts.remember(head)
         return stats_of(head, self._fronts)
 
     # ---- leaving

@@ -21,6 +21,12 @@ from minionize.values import Entry, MinionInfo, Param, State, Stats, to_text
 
 _log = logging.getLogger(__name__)
 
+_LOCK_PATIENCE_S = 30.0
+"""A minion asks again soon and has work meanwhile; a person's command waits."""
+
+_PATIENCE_S = 2.0
+"""How long people wait for a file that this host does not see yet."""
+
 _MAX_BYTES = 1 << 21
 """Text of one segment, about; several lines of a MiB each don't pile up in memory."""
 
@@ -30,10 +36,11 @@ class FileQueue:
 
     def __init__(self, room: Room) -> None:
         self.room = room
+        room.patience_s = _LOCK_PATIENCE_S
         self.traits = room.traits
         self.url = room.url
-        self._texts = Texts(room)
-        self._fronts = Fronts(room, self._texts)
+        self._texts = Texts(room, _PATIENCE_S)
+        self._fronts = Fronts(room, Texts(room))
         self._publisher = Publisher(room)
         self._feeder: Member | None = None
         self._beaten_at = 0.0

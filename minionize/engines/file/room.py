@@ -80,6 +80,9 @@ class Room:
         self.checkpoints = f"{self.path}/checkpoints"
         self._head: HeadFile | None = None
         self.shared = True
+        """Whether other hosts may see this folder; known once the head was opened."""
+        self.patience_s = 5.0
+        """How long a visit waits for the lock."""
 
     # ---- opening
     @property
@@ -96,7 +99,7 @@ class Room:
                     "hosts: use a folder on NFS, Lustre, GlusterFS or a local disk"
                 )
             self.shared = kind not in LOCAL
-            self._head = HeadFile(self.calls, path, shared=self.shared)
+            self._head = HeadFile(self.calls, path, shared=self.shared, patience_s=self.patience_s)
         return self._head
 
     def _explain_absence(self, path: str) -> None:

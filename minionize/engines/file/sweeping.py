@@ -65,11 +65,15 @@ class Sweeper:
     def look(self) -> None:
         """The look that belongs to a beat."""
         now = self._room.calls.monotonic()
-        if now - self._looked_at >= min(_GLANCE_EVERY_S, self._every_s):
+        if now - self._looked_at >= self._every_s:
             self._sweep(now)
+        else:
+            self.glance()
 
     def _sweep(self, now: float) -> None:
-        self._looked_at = now
+        everybody = now - self._looked_at >= self._every_s
+        if everybody:
+            self._looked_at = now
         if not self._member.joined:
             return
         with self._room.head as head:
@@ -81,7 +85,7 @@ class Sweeper:
         for index, slot in watched.items():
             if slot.state == slots.GONE:
                 self._finish(index, slot)
-            elif self._is_dead(index, slot, now):
+            elif (everybody or slot.boot == self._member.boot) and self._is_dead(index, slot, now):
                 taken = self._begin(index, slot, now)
                 if taken is not None:
                     self._finish(index, taken)

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from minionize.engines.file.batches import READ_BYTES, Index, NotVisible, Record, parse_record
+from minionize.engines.file.batches import (
+    READ_BYTES,
+    Index,
+    NotVisible,
+    Record,
+    missing,
+    parse_record,
+)
 from minionize.engines.file.room import Room
 from minionize.engines.file.slot import Claim, Piece
+
+_LOOK_EVERY_S = 0.1
 
 
 class Texts:
     """Reads params. Remembers where it was, so that going on costs nothing."""
 
-    def __init__(self, room: Room) -> None:
+    def __init__(self, room: Room, patience_s: float = 0.0) -> None:
         self._room = room
-        self._segment = 0
+        self._patience_s = patience_s
+        """How long a file that is not visible yet is waited for before NotVisible says so."""
         self._missed: dict[str, float] = {}
         """Files not visible yet, and since when."""
         self.hint = (1, 1)
@@ -30,15 +40,19 @@ class Texts:
 
     def _index(self, source: str, number: int) -> Index:
         path = self._room.file_of(source, number)
-        try:
-            found = self._room.batches.index(path, number)
-        except NotVisible:
-            now = self._room.calls.monotonic()
-            if now - self._missed.setdefault(path, now) > self._room.visibility_s:
-                from minionize.engines.file.batches import missing
-
-                raise missing(path) from None
-            raise
+        calls = self._room.calls
+        while True:
+            try:
+                found = self._room.batches.index(path, number)
+                break
+            except NotVisible:
+                now = calls.monotonic()
+                since = self._missed.setdefault(path, now)
+                if now - since > self._room.visibility_s:
+                    raise missing(path) from None
+                if now - since >= self._patience_s:
+                    raise
+            calls.sleep(_LOOK_EVERY_S)
         if self._missed:
             self._missed.pop(path, None)
         return found
