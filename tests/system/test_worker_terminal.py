@@ -110,7 +110,7 @@ def test_a_run_may_ask_at_the_terminal(start: Start) -> None:
 def test_ctrl_c_at_a_run_with_the_terminal_ends_the_minion_too(
     start: Start, tmp_path: Path
 ) -> None:
-    minion = start(["a", "b"], "--tty", "sh", "-c", "echo ready; sleep 600", "x")
+    minion = start(["a", "b"], "--tty", "sh", "-c", "echo ready; exec sleep 600", "x")
     minion.until("ready")
     minion.type("\x03")
     assert minion.end() == -2
@@ -120,7 +120,7 @@ def test_ctrl_c_at_a_run_with_the_terminal_ends_the_minion_too(
 
 
 def test_ctrl_c_at_a_minion_ends_it_by_int(start: Start) -> None:
-    minion = start(["a", "b"], "sh", "-c", "echo ready; sleep 600", "x")
+    minion = start(["a", "b"], "sh", "-c", "echo ready; exec sleep 600", "x")
     minion.until("ready")
     minion.type("\x03")
     assert minion.end() == -2
