@@ -46,4 +46,4 @@ class FileMachine(EngineMachine):
 
 TestFileMachine = FileMachine.TestCase
 # In CI always the same runs, elsewhere new ones each time.
-TestFileMachine.settings = settings(max_examples=60, deadline=None, derandomize="CI" in os.environ)
+TestFileMachine.settings = settings(max_examples=40, deadline=None, derandomize="CI" in os.environ)

@@ -290,8 +290,14 @@ def crash_at(minion: ExecoEngine, name: str, act: Callable[[], object]) -> None:
     def die(*_args: object, **_keywords: object) -> None:
         raise Killed
 
+    def do_and_die(*arguments: Any, **keywords: Any) -> None:
+        before(*arguments, **keywords)
+        raise Killed
+
+    name, _, after = name.partition(" ")
     target: Any = minion._room if hasattr(minion._room, name) else minion._room.sweep
-    setattr(target, name, die)
+    before = getattr(target, name)
+    setattr(target, name, do_and_die if after else die)
     with pytest.raises(Killed):
         act()
     minion.abandon()
@@ -301,6 +307,8 @@ def crash_at(minion: ExecoEngine, name: str, act: Callable[[], object]) -> None:
     ("where", "what", "attempt"),
     [
         ("save", "lease", 1),
+        ("save afterwards", "lease", 1),
+        ("take afterwards", "lease", 1),
         ("finish", "ack", 1),
         ("save", "ack", None),
         ("save", "nack", 1),

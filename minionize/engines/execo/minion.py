@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
+from typing import Any
 
 from minionize.contracts.engine import Traits
 from minionize.engines.execo.ledger import Ledger, Record
@@ -153,35 +155,43 @@ class ExecoEngine:
             and now_s - self._nothing_s < room.options.lease_s / 4
         ):
             return []
-        taken = room.sweep.take(limit, room.choose)
-        if not taken:
+        leases: list[Lease] = []
+
+        def choose(todo: Collection[Any]) -> list[Any]:
+            """The ledger first: what stands there in a dead minion's name comes back at once."""
+            chosen = list(islice(room.choose(todo), limit))
+            leases.extend(self._hold(ledger, combination) for combination in chosen)
+            if chosen:
+                room.beat(self._key)
+                room.save()
+            return chosen
+
+        room.sweep.take(limit, choose)
+        if not leases:
             room.sweep.read_all()  # others may have cancelled what this ParamSweeper saw taken
-            taken = room.sweep.take(limit, room.choose)
-        if not taken:
+            room.sweep.take(limit, choose)
+        if not leases:
             self._nothing_at, self._nothing_s = room.traces, now_s
-            return []
-        leases = []
-        for combination in taken:
-            id = room.sweep.id_of(combination)
-            assert id is not None
-            record = ledger.params.setdefault(id, Record())
-            ledger.serial += 1
-            record.holder, record.serial, record.marked = self._key, ledger.serial, False
-            record.due = 0.0
-            leases.append(
-                Lease(
-                    id,
-                    room.sweep.texts[id],
-                    record.attempt,
-                    record.crashes,
-                    record.laters,
-                    record.suspect,
-                    ledger.serial,
-                )
-            )
-        room.beat(self._key)
-        room.save()
         return leases
+
+    def _hold(self, ledger: Ledger, combination: Any) -> Lease:
+        """This minion has it from now on."""
+        sweep = self._room.sweep
+        id = sweep.id_of(combination)
+        assert id is not None
+        record = ledger.params.setdefault(id, Record())
+        ledger.serial += 1
+        record.holder, record.serial, record.marked = self._key, ledger.serial, False
+        record.due = 0.0
+        return Lease(
+            id,
+            sweep.texts[id],
+            record.attempt,
+            record.crashes,
+            record.laters,
+            record.suspect,
+            ledger.serial,
+        )
 
     def _mine(self, ledger: Ledger, leases: Collection[Lease]) -> list[str]:
         """The ids of those leases that this minion still holds."""

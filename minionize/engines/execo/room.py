@@ -3,7 +3,7 @@
 Each decision changes two things, the ledger and execo's files, and a crash may come between.
 So that nothing is lost then:
 
-- leasing: execo first. What is in progress and in nobody's name is handed out again later.
+- leasing: the ledger first. What is in a dead minion's name comes back, in progress or not.
 - ack: execo first. What is done is dropped from the ledger by whoever finds it there.
 - giving back, burying: the ledger first, which also says what must be cancelled in execo; the
   next visitor does that before anything else.
@@ -106,6 +106,10 @@ class Room:
             feeder=feeder,
         )
         self.drop_lock(key)
+        for other in os.listdir(os.path.join(self._own, "members")):
+            # Whose file has no line in the ledger died between the two.
+            if other not in self.ledger.members and self._lock_is_free(other):
+                self._remove_lock_file(other)
         descriptor = os.open(self._member_path(key), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         self._lock_of[key] = descriptor
         books.try_lock(descriptor)
