@@ -58,7 +58,6 @@ class Model:
         (functools.partial(two, 1), True),
         (functools.partial(two, b=1), False),
         (len, True),
-        (print, False),
         (str, True),
         (lambda param: None, True),
     ],
