@@ -43,6 +43,9 @@ class EngineUnavailable(MinionizeError):
 
     exit_status = 69
 
+    renewed = False
+    """True where `extend` raised it and all leases are renewed nevertheless."""
+
 
 class QueueDamaged(MinionizeError):
     """A file of the queue is broken beyond recovery; names the file. A retry won't help."""

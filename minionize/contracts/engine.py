@@ -122,6 +122,8 @@ class Engine(Protocol):
 
         `leases` is everything this minion holds; it is called at least every `lease_s` / 4,
         also with nothing held, since a minion without leases is alive too.
+        EngineUnavailable with `renewed` says that they are renewed, though nothing else can
+        be done now.
         """
 
     def started(self, leases: Collection[Lease]) -> None:

@@ -94,8 +94,8 @@ class Link:
         except EngineUnavailable as error:
             self._failed(error)
             return ()
-        self._reached()
         if leases:
+            self._reached()
             self.held.update([(lease.id, lease) for lease in leases])
         return leases
 
@@ -142,7 +142,6 @@ class Link:
         except EngineUnavailable as error:
             self._failed(error)
             return False
-        self._reached()
         self.flush_at = None
         return True
 
@@ -154,6 +153,8 @@ class Link:
         try:
             lost = list(self.engine.extend(self.held.values()))
         except EngineUnavailable as error:
+            if error.renewed:
+                self._renewed_at = asked_at
             self._failed(error)
             return []
         self._renewed_at = asked_at
@@ -181,7 +182,6 @@ class Link:
         except EngineUnavailable as error:
             self._failed(error)
             return False
-        self._reached()
         self.marked.update([lease.id for lease in leases])
         return True
 
@@ -208,6 +208,8 @@ class Link:
         return self._down_since is not None and self._clock.monotonic() < self._retry_at
 
     def _reached(self) -> None:
+        """It did something that can't be done without it; what an engine only notes, or says
+        without looking, is no such thing."""
         if self._down_since is not None:
             away_s = self._clock.monotonic() - self._down_since
             self._down_since = None
@@ -228,4 +230,4 @@ class Link:
                 f"{error} (tried for {now - self._down_since:.0f} s; see --reconnect)"
             ) from error
         self._retry_at = now + self._retry_s * random.uniform(0.5, 1.0)
-        self._retry_s = min(_LAST_RETRY_S, 2 * self._retry_s)
+        self._retry_s = min(_LAST_RETRY_S, self._lease_s / 4, 2 * self._retry_s)

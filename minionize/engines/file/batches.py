@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from minionize.engines.file.calls import Calls
 from minionize.engines.file.head_file import unavailable, write_draft
-from minionize.errors import BadParam, EngineUnavailable, ForeignVersion, QueueDamaged
+from minionize.errors import BadParam, ForeignVersion, QueueDamaged
 
 VERSION = 1
 MAX_LINES = 16384
@@ -200,7 +200,7 @@ class Batches:
             found = self._read_index(path, number)
             if len(self._indexes) >= _KEPT:
                 oldest = next(iter(self._indexes))
-                self._close(self._indexes.pop(oldest))
+                self._calls.let_go(self._indexes.pop(oldest).fd)
         self._indexes[path] = found
         return found
 
@@ -224,10 +224,10 @@ class Batches:
             if size != found.body_at + found.offsets[-1]:
                 raise damaged(path, f"{size} bytes instead of {found.body_at + found.offsets[-1]}")
         except OSError as error:
-            calls.close(fd)
+            calls.let_go(fd)
             raise unavailable(error, "cannot read", path) from error
         except BaseException:
-            calls.close(fd)
+            calls.let_go(fd)
             raise
         return found
 
@@ -254,13 +254,7 @@ class Batches:
         """Let go of a file, to be opened anew."""
         found = self._indexes.pop(path, None)
         if found is not None:
-            self._close(found)
-
-    def _close(self, index: Index) -> None:
-        try:
-            self._calls.close(index.fd)
-        except OSError as error:
-            raise EngineUnavailable(f"cannot close {index.path}: {error}") from error
+            self._calls.let_go(found.fd)
 
     def close(self) -> None:
         """Let go of all files."""

@@ -6,6 +6,7 @@ so that what a param costs can be counted. Everything raises OSError as the syst
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import struct
@@ -67,6 +68,12 @@ class Calls:
     def close(self, fd: int) -> None:
         """Let go of a descriptor."""
         self._call("close", os.close, fd)
+
+    def let_go(self, fd: int) -> None:
+        """Close what is of no use any more. The descriptor is gone whatever the system says (a
+        network file system that was cut off complains), and what counts was synced before."""
+        with contextlib.suppress(OSError):
+            self.close(fd)
 
     def pread(self, fd: int, size: int, offset: int) -> bytes:
         """At most `size` bytes; fewer only at the end of the file."""
@@ -207,6 +214,23 @@ class Calls:
     @staticmethod
     def _set_lock(fd: int, kind: int) -> None:
         fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, kind, os.SEEK_SET, 0, 1, 0))
+
+    # ---- processes
+    def kernel(self) -> str:
+        """What tells apart running kernels, and on one of them those who see other process
+        numbers; empty where it can't be told."""
+        try:
+            boot = self.read_whole("/proc/sys/kernel/random/boot_id").decode().strip()
+            return f"{boot} {self._call('readlink', os.readlink, '/proc/self/ns/pid')}"
+        except OSError:
+            return ""
+
+    def is_running(self, pid: int) -> bool:
+        """Whether there is a process of that number on this host, not yet dead."""
+        try:
+            return self.read_whole(f"/proc/{pid}/stat").rpartition(b")")[2].split()[0] not in b"ZX"
+        except (OSError, IndexError):
+            return False
 
     # ---- time
     def monotonic(self) -> float:

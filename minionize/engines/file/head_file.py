@@ -66,6 +66,10 @@ def at_the_edge(method: Callable[Concatenate[Facing, P], T]) -> Callable[Concate
     return translated
 
 
+class LockTaken(EngineUnavailable):
+    """The queue is there, but somebody holds its lock for long."""
+
+
 class HeadFile:
     """`with head_file as head:` is one locked visit; `write` inside it commits what changed."""
 
@@ -123,7 +127,7 @@ class HeadFile:
         try:
             while not calls.lock(fd):
                 if calls.monotonic() - begin >= self.patience_s:
-                    raise EngineUnavailable(
+                    raise LockTaken(
                         f"cannot lock {self.path}: somebody has held it for "
                         f"{self.patience_s:g} s: look for a stopped or cut-off minion"
                     )
@@ -139,11 +143,9 @@ class HeadFile:
             return
         try:
             self._calls.unlock(self._fd)
-        except OSError as error:
+        except OSError:
             # Closing releases it too. The visit's own outcome stands: it was synced.
             self.close()
-            if error.errno not in (errno.EIO, errno.EBADF, errno.ESTALE, errno.ENOLCK):
-                raise unavailable(error, "cannot unlock", self.path) from error
 
     # ---- reading
     def _read(self) -> Head:
@@ -271,11 +273,7 @@ class HeadFile:
         """Let go of the file; the next visit opens it again."""
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
-            try:
-                self._calls.close(fd)
-            except OSError as error:
-                if error.errno not in (errno.EIO, errno.EBADF, errno.ESTALE):
-                    raise unavailable(error, "cannot close", self.path) from error
+            self._calls.let_go(fd)
 
 
 def write_draft(calls: Calls, path: str, content: bytes) -> None:

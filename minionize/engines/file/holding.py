@@ -74,6 +74,7 @@ class Holding:
             return
         record = self.room.head.slot(self.member.index)
         if record == self._record:
+            self.member.seen_alive()
             return
         slot = slots.decode(record)
         if not self.member.is_mine(slot):
@@ -81,6 +82,7 @@ class Holding:
             self.member.forget()
             self.join(head)
             return
+        self.member.seen_alive()
         self._record = record
         covered = {claim.serial: claim for claim in slot.claims}
         if self._coming is not None and not self._coming[0].keys().isdisjoint(covered):

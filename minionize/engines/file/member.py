@@ -32,10 +32,8 @@ os.register_at_fork(after_in_child=_close_in_child)
 
 def boot_of(calls: Calls) -> str:
     """A short name of the running kernel; empty where it can't be told."""
-    try:
-        return f"{zlib.crc32(calls.read_whole('/proc/sys/kernel/random/boot_id')):08x}"
-    except OSError:
-        return ""
+    kernel = calls.kernel()
+    return f"{zlib.crc32(kernel.encode()):08x}" if kernel else ""
 
 
 class Member:
@@ -49,6 +47,12 @@ class Member:
         self.boot = boot_of(room.calls)
         self._beat = -1
         self._beats = 0
+        self._beat_locked = False
+        self._beaten_at = 0.0
+        """When the last beat was begun that arrived."""
+        self.steady = False
+        """Since the slot was last seen to be ours, no beat came so late that somebody can have
+        taken us for dead: the slot is ours still, though nobody could look."""
         self.littered = False
         """A draft could not be removed: leave the folder, so that somebody looks for it."""
         self._journal = -1
@@ -85,7 +89,9 @@ class Member:
             self._beat = room.calls.open(f"{self.folder}/beat", write=True, create=True)
             if not room.calls.lock(self._beat):
                 raise EngineUnavailable(f"{self.folder}/beat is locked: is this id used twice?")
-            self.beat()
+            self._beat_locked = True
+            self._beaten_at = room.calls.monotonic()
+            self._write_beat()
         except BaseException as error:
             self.forget()
             if isinstance(error, OSError):
@@ -127,13 +133,8 @@ class Member:
     def forget(self) -> None:
         """The slot is gone: let go of what belonged to it."""
         self.index = -1
-        for fd in (self._beat, self._journal):
-            if fd >= 0:
-                try:
-                    self.room.calls.close(fd)
-                except OSError as error:
-                    raise unavailable(error, "cannot close", self.folder) from error
-        self._beat = self._journal = -1
+        self.steady = False
+        self._close_files()
 
     def close_in_child(self) -> None:
         """In a forked child: the parent's descriptors, its lock with them, are not ours."""
@@ -147,15 +148,44 @@ class Member:
     # ---- signs of life
     def beat(self) -> None:
         """Count up where observers look."""
-        if self._beat < 0:
+        if not self.joined:
             return
-        self._beats += 1
+        calls, path = self.room.calls, f"{self.folder}/beat"
+        begun = calls.monotonic()
         try:
-            self.room.calls.pwrite(self._beat, b"%016d\n" % self._beats, 0)
-            if self.room.shared:
-                self.room.calls.sync(self._beat)  # or it stays in this host's cache
+            if self._beat < 0:
+                self._beat = calls.open(path, write=True)
+            self._write_beat()
+            if not self._beat_locked:
+                # The server may keep the lock that we had before it lost us, for a while.
+                self._beat_locked = calls.lock(self._beat)
+        except FileNotFoundError:
+            self.steady = False
+            return  # taken over, and cleaned up: the next visit to the head says so
         except OSError as error:
-            raise unavailable(error, "cannot write", f"{self.folder}/beat") from error
+            # A descriptor whose lock was lost on the way is of no use: the next beat opens anew.
+            self._close_files()
+            raise unavailable(error, "cannot write", path) from error
+        late = calls.monotonic() - self._beaten_at >= self.room.options.lease_s
+        self.steady = self.steady and not late
+        self._beaten_at = begun
+
+    def seen_alive(self) -> None:
+        """Inside a visit: the slot is ours."""
+        self.steady = True
+
+    def _write_beat(self) -> None:
+        self._beats += 1
+        self.room.calls.pwrite(self._beat, b"%016d\n" % self._beats, 0)
+        if self.room.shared:
+            self.room.calls.sync(self._beat)  # or it stays in this host's cache
+
+    def _close_files(self) -> None:
+        for fd in (self._beat, self._journal):
+            if fd >= 0:
+                self.room.calls.let_go(fd)
+        self._beat = self._journal = -1
+        self._beat_locked = False
 
     def mark(self, marks: Iterable[Mark]) -> None:
         """These are running: durable when it returns."""
@@ -178,6 +208,9 @@ class Member:
         except FileNotFoundError:
             return  # taken over, and cleaned up: the next visit to the head says so
         except OSError as error:
+            if self._journal >= 0:
+                calls.let_go(self._journal)
+                self._journal = -1
             raise unavailable(error, "cannot write", f"{self.folder}/journal") from error
 
 

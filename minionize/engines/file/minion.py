@@ -9,7 +9,7 @@ from minionize.engines.file.batches import MAX_LINES, NotVisible, Record, dead_l
 from minionize.engines.file.claiming import Fronts, take
 from minionize.engines.file.counting import stats_of
 from minionize.engines.file.head import Head
-from minionize.engines.file.head_file import at_the_edge
+from minionize.engines.file.head_file import LockTaken, at_the_edge
 from minionize.engines.file.held import Held
 from minionize.engines.file.holding import Holding
 from minionize.engines.file.leasing import ready
@@ -278,9 +278,13 @@ class FileEngine:
         """See contracts.engine."""
         self._member.beat()
         holding = self._holding
-        with self.room.head as head:
-            holding.enter(head)
-            holding.commit(head)
+        try:
+            with self.room.head as head:
+                holding.enter(head)
+                holding.commit(head)
+        except LockTaken as error:
+            error.renewed = self._member.steady
+            raise
         self._after_fold()
         self._sweeper.look()
         lost = []

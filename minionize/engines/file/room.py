@@ -81,8 +81,8 @@ class Room:
         self._head: HeadFile | None = None
         self.shared = True
         """Whether other hosts may see this folder; known once the head was opened."""
-        self.patience_s = 5.0
-        """How long a visit waits for the lock."""
+        self.patience_s = min(5.0, options.lease_s / 4)
+        """How long a visit waits for the lock: not so long that a beat comes too late."""
 
     # ---- opening
     @property

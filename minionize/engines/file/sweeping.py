@@ -120,7 +120,7 @@ class Sweeper:
 
     def _is_dead(self, index: int, slot: Slot, now: float) -> bool:
         """Whether its beat stood still for its lease, looked at every quarter of it; or, on this
-        host, whether the lock on its beat is gone."""
+        host, whether its process and the lock on its beat are gone."""
         beat = self._beat_of(slot)
         if beat is None:
             return True
@@ -147,7 +147,13 @@ class Sweeper:
         except OSError as error:
             raise unavailable(error, "cannot read", path) from error
         try:
-            if slot.boot and slot.boot == self._member.boot and not calls.is_locked(fd):
+            if (
+                slot.boot
+                and slot.boot == self._member.boot
+                and not calls.is_locked(fd)
+                # A server that lost sight of this host drops its locks, and nobody died.
+                and not (slot.pid and calls.is_running(slot.pid))
+            ):
                 return None
             if self._room.shared:
                 calls.forget(fd)
