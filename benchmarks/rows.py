@@ -32,7 +32,9 @@ class Row:
 
 def numbers(folder: Path, count: int) -> Path:
     path = folder / "numbers.txt"
-    path.write_text("".join(f"{number}\n" for number in range(count)))
+    # Line by line: a process is charged the memory of the one that started it.
+    with open(path, "w") as out:
+        out.writelines(f"{number}\n" for number in range(count))
     return path
 
 
