@@ -49,6 +49,7 @@ class Minion:
         """Work until the end that the settings ask for. What keeps it from beginning is raised
         (UsageError, NoSuchQueue, EngineUnavailable ...); after that the summary tells."""
         settings = self.settings
+        _check(settings, self.callback)
         if hasattr(self.callback, "check_program"):
             self.callback.check_program()
         # Before threads, and before anything large is imported: it is a copy of us.
@@ -186,6 +187,19 @@ def make_minion(
     one; `write` takes the text of the stdout reporter. Nothing is opened before `run`.
     """
     return Minion(settings, callback, lines=lines, terminal=terminal, write=write, clock=clock)
+
+
+def _check(settings: Settings, callback: Any) -> None:
+    """UsageError for what can't be had together."""
+    if settings.tty and settings.slots > 1:
+        raise UsageError("--tty hands over the one terminal: it can't be shared by -j slots")
+    if not hasattr(callback, "invocation"):
+        for name in ("stdin", "stdout", "stderr", "chdir", "tty"):
+            if getattr(settings, name):
+                raise UsageError(
+                    f"--{name} is for programs, and a function is called: leave it out "
+                    "(--capture keeps what a function prints)"
+                )
 
 
 def _close(opened: Sequence[Any]) -> None:

@@ -15,6 +15,9 @@ from minionize.worker.link import GATHER_S, Link
 from minionize.worker.pace import Pace
 from minionize.worker.summary import Summary
 
+_NAMED = 5
+"""Dead letters that the last line names, where there is no queue to look at afterwards."""
+
 
 class Book:
     """Takes outcomes, and tells the link, the reporter and the person."""
@@ -43,6 +46,8 @@ class Book:
         self._say = say
         self._told_lost = False
         self.summary = Summary()
+        self.dead: list[str] = []
+        """Ids of the first few that became dead letters here."""
         self.ended = 0
         """Runs that came to an end of their own."""
         self.too_many: Failure | None = None
@@ -134,7 +139,7 @@ class Book:
         self._link.settled(lease, settlement, now)
         charged = settlement.charge or settlement.kind == "bury"
         if settlement.kind == "bury":
-            self.summary.dead += 1
+            self._one_more_dead(lease)
         elif not settlement.charge:
             self.summary.given_back += 1
         if charged:
@@ -175,10 +180,15 @@ class Book:
     def bury_unrun(self, lease: Lease, failure: Failure) -> None:
         """A dead letter that is not run any more."""
         self._link.settled(lease, Settlement("bury", failure=failure), self._clock.monotonic())
-        self.summary.dead += 1
+        self._one_more_dead(lease)
         if not self._quiet:
             self._failures.failed(lease, failure.reason, "", Settlement("bury"))
         self._event(Kind.DEAD, lease, failure.reason)
+
+    def _one_more_dead(self, lease: Lease) -> None:
+        self.summary.dead += 1
+        if len(self.dead) < _NAMED:
+            self.dead.append(lease.id)
 
     def give_back(self, leases: Iterable[Lease], why: str) -> None:
         """Given back unrun and uncharged."""

@@ -20,7 +20,7 @@ import time
 _ID_BYTES = 256
 _PATH_BYTES = 1024
 _GROUPS = 8192
-_BEAT, _LEASE_MS, _STARTED, _KILLED = 0, 1, 2, 3
+_BEAT, _LEASE_MS, _STARTED, _ROUNDS = 0, 1, 2, 3
 _HEAD_INTS = 16
 _TABLE = _HEAD_INTS * 4 + _ID_BYTES + _PATH_BYTES
 _SIZE = _TABLE + 4 * _GROUPS
@@ -30,34 +30,77 @@ that slept together with the minion (a frozen machine) must not take that for a 
 
 
 class Guard:
-    """The minion's side. `start` forks; every other method but `close` is a memory write."""
+    """The minion's side. `start` and `watch` fork; the others but `close` are memory accesses."""
 
-    def __init__(self, shared: mmap.mmap, pid: int, pipe: int) -> None:
-        self._shared = shared
+    def __init__(self) -> None:
+        self._shared = shared = mmap.mmap(-1, _SIZE)
         self._view = memoryview(shared)
         self._head = self._view[: _HEAD_INTS * 4].cast("I")
         self._groups = self._view[_TABLE:].cast("I")
-        self._pid = pid
-        self._pipe = pipe
+        self._pid = 0
+        self._pipe = -1
         self._owner = os.getpid()
+        self._closed = False
+        self._how = ""
+        self._told = False
 
     @classmethod
     def start(cls) -> Guard:
         """Fork the guard. Call it before threads, and before anything heavy is imported."""
-        shared = mmap.mmap(-1, _SIZE)
+        guard = cls()
+        guard._post()
+        return guard
+
+    def _post(self) -> None:
+        """Fork a process that stands guard. OSError if there can't be one."""
         read_end, write_end = os.pipe()
         me = _pidfd(os.getpid())
-        pid = _fork()
-        if pid == 0:
+        try:
+            pid = _fork()
+            if pid == 0:
+                try:
+                    os.close(write_end)
+                    _stand_guard(self._shared, read_end, me)
+                finally:
+                    os._exit(0)
+        except OSError:
+            os.close(write_end)
+            raise
+        finally:
+            os.close(read_end)
+            if me is not None:
+                os.close(me)
+        self._pid, self._pipe = pid, write_end
+
+    def watch(self) -> str | None:
+        """Post another guard if ours was killed: a line that says so, or None. One system call
+        while it lives."""
+        if self._closed or os.getpid() != self._owner:
+            return None
+        if self._pid:
             try:
-                os.close(write_end)
-                _stand_guard(shared, read_end, me)
-            finally:
-                os._exit(0)
-        os.close(read_end)
-        if me is not None:
-            os.close(me)
-        return cls(shared, pid, write_end)
+                ended, status = os.waitpid(self._pid, os.WNOHANG)
+            except ChildProcessError:
+                ended, status = self._pid, 0  # somebody else reaped it
+            if not ended:
+                return None
+            self._pid = 0
+            self._let_go()
+            number = os.waitstatus_to_exitcode(status)
+            self._how = f" (signal {-number})" if number < 0 else ""
+        try:
+            self._post()
+        except OSError as error:
+            if self._told:
+                return None
+            self._told = True
+            return (
+                f"the guard process was killed{self._how}, and no other can be started "
+                f"({os.strerror(error.errno or 0)}): until there is one, kill -9 of this minion "
+                "leaves its programs running"
+            )
+        self._told = False
+        return f"the guard process was killed{self._how}: started another"
 
     @property
     def capacity(self) -> int:
@@ -91,29 +134,33 @@ class Guard:
         """Nothing of that group is alive; call it before its leader is reaped."""
         self._groups[index] = 0
 
-    def killed(self) -> bool:
-        """Whether the guard took the minion for hung and killed its groups since the last call."""
-        if self._head[_KILLED]:
-            self._head[_KILLED] = 0
-            return True
-        return False
+    def rounds(self) -> int:
+        """How often the guard took the minion for hung and killed its groups. What was started
+        before the last round and died of KILL died of that."""
+        return self._head[_ROUNDS]
 
     def close_in_child(self) -> None:
         """Let go of the pipe in a forked child, which would keep the guard waiting."""
+        self._closed = True
+        self._let_go()
+
+    def _let_go(self) -> None:
         if self._pipe >= 0:
             os.close(self._pipe)
             self._pipe = -1
 
     def close(self) -> None:
         """Send the guard on its last round and wait for it (a second at most)."""
-        if self._pipe < 0 or os.getpid() != self._owner:
+        if self._closed or os.getpid() != self._owner:
             return
-        os.close(self._pipe)
-        self._pipe = -1
+        self._closed = True
+        self._let_go()
         until = time.monotonic() + 1.0
         pause_s = 0.0005
         with contextlib.suppress(ChildProcessError):
-            while os.waitpid(self._pid, os.WNOHANG)[0] == 0 and time.monotonic() < until:
+            while (
+                self._pid and os.waitpid(self._pid, os.WNOHANG)[0] == 0 and time.monotonic() < until
+            ):
                 time.sleep(pause_s)
                 pause_s = min(0.02, pause_s * 2)
 
@@ -172,7 +219,7 @@ def _stand_guard(shared: mmap.mmap, pipe: int, minion: int | None) -> None:
         beat = head[_BEAT]
         if still > _LOOKS and any(pgid > 1 for pgid in groups):
             # First, or the minion might see its runs die and not know why.
-            head[_KILLED] = 1
+            head[_ROUNDS] = (head[_ROUNDS] + 1) & 0xFFFFFFFF
             _kill_groups(groups)
     _kill_groups(groups)
     minion_id = _text(view, _HEAD_INTS * 4, _ID_BYTES)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from minionize.values import Clock, Lease, Stats
 from minionize.worker.decisions import Settlement
@@ -78,8 +78,9 @@ class FailureLines:
             self._unsaid = 0
 
 
-def last_words(summary: Summary, stats: Stats | None) -> str:
-    """`998 done, 2 dead (1 new) in 3 min: see minion failures`."""
+def last_words(summary: Summary, stats: Stats | None, dead_ids: Sequence[str] | None) -> str:
+    """`998 done, 2 dead (1 new) in 3 min: see minion failures`. Where the queue is gone with the
+    minion, `dead_ids` tells which (some of them), instead of where to look."""
     dead = summary.dead if stats is None or stats.dead is None else stats.dead
     text = f"{summary.done} done"
     if dead:
@@ -89,6 +90,10 @@ def last_words(summary: Summary, stats: Stats | None) -> str:
     if summary.lost:
         text += f", {summary.lost} lost to other minions"
     text += f" in {duration(summary.seconds)}"
-    if dead:
+    if dead and dead_ids is None:
         text += ": see minion failures"
+    elif dead and dead_ids:
+        some = ", ".join(printable(one) for one in dead_ids)
+        more = ", ..." if summary.dead > len(dead_ids) else ""
+        text += f": {some}{more} (see above why)"
     return text

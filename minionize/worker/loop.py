@@ -135,7 +135,8 @@ class Worker:
             self._close(summary)
         summary.seconds = self._clock.monotonic() - self._began
         if not self._settings.quiet:
-            self._say(last_words(summary, self._stats))
+            durable = self._engine.traits.durable
+            self._say(last_words(summary, self._stats, None if durable else self._book.dead))
         return summary
 
     def _work(self) -> None:
@@ -153,6 +154,9 @@ class Worker:
             if self._guard is not None and now >= self._guard_at:
                 self._guard.beat()
                 self._guard_at = now + min(1.0, self._beat_s / 4)
+                lost_guard = self._guard.watch()
+                if lost_guard is not None:
+                    self._say(lost_guard)
             if self._spares or self._suspects:
                 self._start(now)
             if link.flush_at is not None and now >= link.flush_at:
@@ -270,8 +274,13 @@ class Worker:
             return
         crew = self._crew
         room = crew.room(self._pace.seconds_each)
-        if room and self._suspects:
-            room -= self._start_suspect()
+        if room and self._suspects and self._suspect_may_start():
+            # Behind a run that goes on it would be charged for that one's crash: nothing is
+            # queued before a slot is idle.
+            if not crew.room(None):
+                return
+            self._start_suspect()
+            room = crew.room(self._pace.seconds_each)
         spares = self._spares
         if room > 0 and spares:
             leases = [spares.popleft()[1] for _ in range(min(room, len(spares)))]
@@ -286,23 +295,24 @@ class Worker:
         self._spares.extend((now, lease) for lease in leases if lease.id in aborting)
         return [lease for lease in leases if lease.id not in aborting]
 
-    def _start_suspect(self) -> int:
-        """Mark and start one suspect, if none is too near; returns how many."""
+    def _suspect_may_start(self) -> bool:
+        """Whether none is too near to the first of the suspects."""
         _, lease = self._suspects[0]
         marked = self._link.marked
         beside = [(run.crashes, s) for run, s in self._crew.running() if run.id in marked]
         if len(beside) < len(marked):
             # One that was marked ended, and the queue does not know yet.
-            return 0
-        if lease.id in self._book.aborting or not suspect_may_start(
+            return False
+        return lease.id not in self._book.aborting and suspect_may_start(
             lease.crashes, beside, self._beat_s
-        ):
-            return 0
-        if not self._link.started([lease]):
-            return 0
-        self._suspects.popleft()
-        self._crew.start([lease])
-        return 1
+        )
+
+    def _start_suspect(self) -> None:
+        """Mark and start the first of the suspects, if the queue can be told."""
+        _, lease = self._suspects[0]
+        if self._link.started([lease]):
+            self._suspects.popleft()
+            self._crew.start([lease])
 
     def _flush(self) -> bool:
         """Tell queue and reporter what gathered."""

@@ -51,6 +51,7 @@ class _Slot:
         "out",
         "pid",
         "pidfd",
+        "rounds",
         "stdin",
         "usual",
     )
@@ -67,6 +68,8 @@ class _Slot:
         """When its time-out comes, and then when it is killed."""
         self.end = ""
         """What we did to it: `timeout`, `stop`, `abort`; empty while it goes its own way."""
+        self.rounds = 0
+        """Of the guard, before it was started."""
         self.stdin = -1
         self.draft_out: Draft | None = None
         self.draft_err: Draft | None = None
@@ -193,9 +196,13 @@ class ProgramCrew:
                 actions = slot.usual = self._actions(slot)
         else:
             actions = self._actions_for(slot, wanted)
-        pid = self._launcher.spawn(lease, slot.index, wanted, actions)
-        if self._guard is not None:
-            self._guard.hold(slot.index, pid)
+        guard = self._guard
+        if guard is None:
+            pid = self._launcher.spawn(lease, slot.index, wanted, actions)
+        else:
+            slot.rounds = guard.rounds()
+            pid = self._launcher.spawn(lease, slot.index, wanted, actions)
+            guard.hold(slot.index, pid)
         slot.lease = lease
         slot.pid = pid
         slot.end = ""
@@ -383,7 +390,8 @@ class ProgramCrew:
             return Verdict.ABORTED, "lease lost"
         if slot.end == "stop" and verdict is not Verdict.DONE:
             return Verdict.ABORTED, "stopped"
-        if exit_status == -signal.SIGKILL and self._guard is not None and self._guard.killed():
+        guard = self._guard
+        if exit_status == -signal.SIGKILL and guard is not None and guard.rounds() != slot.rounds:
             return Verdict.ABORTED, "the minion stood still for longer than its lease"
         return verdict, reason
 

@@ -199,6 +199,8 @@ def only_line(ran: Ran) -> str:
             "nocolon",
         ),
         (("--call", "a:b", "echo"), 2, "one of them"),
+        (("--from", "-", "--call", "math:sqrt", "--chdir", "x"), 2, "--chdir is for programs"),
+        (("--from", "-", "--tty", "-j2", "true"), 2, "--tty"),
         (("--format", "csv", "true"), 2, "--from"),
         (("--from", "-", "--tty", "-j2", "true"), 2, "--tty"),
         (("--from", "-", "--inline", "true"), 2, "--inline"),
@@ -468,6 +470,13 @@ def test_bad_lines(run: Run) -> None:
     ran = run("--from", "-", "--format", "jsonl", "--skip-bad", "echo", input=lines)
     assert (ran.returncode, ran.stdout) == (0, "1\n2\n")
     assert "line 2" in ran.stderr
+
+
+def test_from_says_what_failed_since_no_queue_is_left_to_ask(run: Run) -> None:
+    ran = run("--from", "-", "--max-attempts", "1", "sh", "-c", "exit $1", "x", input="0\n3\n4\n")
+    assert ran.returncode == 1
+    last = ran.stderr.splitlines()[-1]
+    assert "1 done, 2 dead (2 new)" in last and last.endswith(": 2, 3 (see above why)")
 
 
 def test_a_function(run: Run, tmp_path: Path) -> None:

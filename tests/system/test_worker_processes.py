@@ -119,6 +119,24 @@ def test_after_kill_nine_nothing_of_the_minion_is_alive(place: Place) -> None:
     until(lambda: not any(map(alive, place.numbers("pids"))))
 
 
+def test_a_guard_that_is_killed_is_noticed(place: Place) -> None:
+    place.put(1)
+    minion = place.script(LONG, stdout=subprocess.DEVNULL)
+
+    def guard() -> int:
+        children = Path(f"/proc/{minion.pid}/task/{minion.pid}/children").read_text().split()
+        names = {Path(f"/proc/{pid}/comm").read_text().strip(): int(pid) for pid in children}
+        return names.get("minion-guard", 0)
+
+    until(lambda: len(place.numbers("pids")) == 2)
+    first = guard()
+    os.kill(first, signal.SIGKILL)
+    until(lambda: guard() not in (0, first))
+    assert minion.stderr is not None and b"guard" in minion.stderr.readline()
+    minion.kill()
+    until(lambda: not any(map(alive, place.numbers("pids"))))
+
+
 def test_after_kill_nine_what_made_its_own_session_ends_too(place: Place) -> None:
     place.put(1)
     script = "setsid sh -c 'echo $$ >>pids; exec sleep 600' & echo $$ >>pids; wait"

@@ -13,6 +13,7 @@ import pytest
 
 from minionize.assembly import make_minion
 from minionize.callbacks.command import CommandCallback
+from minionize.callbacks.func import FuncCallback
 from minionize.callbacks.process import ProcessCallback
 from minionize.contracts.engine import EngineOptions
 from minionize.engines import registry
@@ -191,3 +192,18 @@ def test_params_poured_in_stay_few(tmp_path: Path) -> None:
     while open_files() != before:
         assert time.monotonic() < deadline, "a reader goes on for nobody"
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize("name", ["stdin", "stdout", "stderr", "chdir", "tty"])
+def test_what_is_for_programs_is_refused_for_functions(name: str) -> None:
+    value: Any = True if name in ("stdin", "tty") else "out"
+    settings = told(queue="memory:x", **{name: value})
+    minion = make_minion(settings, FuncCallback(print), lines=print)
+    with pytest.raises(UsageError, match=f"--{name} is for programs"):
+        minion.run()
+
+
+def test_one_terminal_is_not_shared_by_slots() -> None:
+    settings = told(queue="memory:x", tty=True, slots=2)
+    with pytest.raises(UsageError, match="--tty"):
+        work(settings, "true")

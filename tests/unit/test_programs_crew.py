@@ -20,6 +20,7 @@ from minionize.contracts.callback import Invocation
 from minionize.contracts.crew import Outcome, Verdict
 from minionize.errors import Reject, RetryLater
 from minionize.values import Lease, Param, to_text
+from minionize.worker.guard import Guard
 from minionize.worker.programs import ProgramCrew
 
 # Of this process alone: what carries it is killed with a run that ran out of time.
@@ -454,3 +455,56 @@ def test_close_ends_everything_and_leaves_no_descriptor(make: Make) -> None:
     crew.close()
     assert not any(alive(pid) for pid in pids)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+# -- the guard -------------------------------------------------------------------------------
+
+
+def test_a_minion_that_stood_still_charges_none_of_its_programs(make: Make) -> None:
+    guard = Guard.start()
+    try:
+        crew = make(sh("exec sleep 600"), slots=3, guard=guard)
+        crew.start([lease(1, "1"), lease(2, "2"), lease(3, "3")])
+        guard.arm("", lease_s=0.2)
+        guard.beat()
+        # No beat any more: the guard takes the minion for hung.
+        outcomes = ends(crew, 3)
+        assert {outcome.verdict for outcome in outcomes} == {Verdict.ABORTED}
+        guard.arm("", lease_s=1000)
+        crew.start([lease(4, "4")])
+        os.killpg(next(iter(crew._running.values())).pid, signal.SIGKILL)
+        (outcome,) = ends(crew)
+        assert (outcome.verdict, outcome.reason) == (Verdict.FAILED, "signal SIGKILL")
+    finally:
+        guard.close()
+
+
+def guard_of_this_process() -> int:
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    named = [pid for pid in children if Path(f"/proc/{pid}/comm").read_text() == "minion-guard\n"]
+    return int(named[0]) if named else 0
+
+
+def test_a_guard_that_was_killed_is_replaced(make: Make) -> None:
+    guard = Guard.start()
+    try:
+        until(guard_of_this_process)
+        crew = make(sh("exec sleep 600"), guard=guard)
+        crew.start([lease()])
+        assert guard.watch() is None
+        os.kill(guard_of_this_process(), signal.SIGKILL)
+        lines: list[str] = []
+
+        def noticed() -> bool:
+            lines.append(guard.watch() or "")
+            return bool(lines[-1])
+
+        until(noticed)
+        assert lines[-1] == "the guard process was killed (signal 9): started another"
+        assert guard.watch() is None
+        guard.arm("", lease_s=0.2)
+        (outcome,) = ends(crew)
+        assert outcome.verdict is Verdict.ABORTED
+    finally:
+        guard.close()
+    assert not guard_of_this_process()

@@ -92,7 +92,8 @@ class FunctionCrew:
         self._links.add_nursery(self._nursery.control)
         self._ended: list[Outcome] = []
         self._room_made = False
-        self._hung = False
+        self._rounds = 0 if guard is None else guard.rounds()
+        """Of the guard, when the children of now had no parent yet."""
         self._stopping = False
         self._closed = False
 
@@ -340,7 +341,8 @@ class FunctionCrew:
         self._release()
         if self._stopping:
             return
-        self._hung = False
+        if self._guard is not None:
+            self._rounds = self._guard.rounds()
         self._nursery = Nursery(self._callback, self._env, self._folder, self._told)
         self._links.add_nursery(self._nursery.control)
         if self._guard is not None:
@@ -348,9 +350,7 @@ class FunctionCrew:
 
     def _stood_still(self) -> bool:
         """Whether the guard ended the children, since it took us for hung."""
-        if self._guard is not None and self._guard.killed():
-            self._hung = True
-        return self._hung
+        return self._guard is not None and self._guard.rounds() != self._rounds
 
     def _release(self) -> None:
         if self._guard is not None:

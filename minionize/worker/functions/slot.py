@@ -80,6 +80,8 @@ class Slot:
             not self.revoked
             and not self.pending
             and self.unanswered < FRAMES
+            # The next suspect wants a slot that is idle.
+            and not (self.queue and self.queue[0].suspect)
             and (self._read < RECORDS_BYTES or not (self.queue or self.unanswered))
         )
 
