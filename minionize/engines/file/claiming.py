@@ -92,7 +92,7 @@ def take(head: Head, limit: int, fronts: Fronts, located: tuple[int, int]) -> li
     taken: list[Taken] = []
     suspects: bool | None = None
     if fronts._wanted:
-        now, wall = fronts._room.calls.monotonic(), fronts._room.calls.time()
+        now, wall = fronts._room.calls.monotonic(), fronts._room.head.time()
         for delay in sorted(fronts._wanted):
             folder = head.back[delay]
             while limit > 0 and folder[COUNT] and len(taken) < _MAX_CLAIMS:

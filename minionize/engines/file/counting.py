@@ -9,7 +9,7 @@ from minionize.values import Stats
 
 def stats_of(head: Head, fronts: Fronts) -> Stats:
     """Exact totals; of what was given back, batches known to be due count as waiting."""
-    now, wall = fronts._room.calls.monotonic(), fronts._room.calls.time()
+    now, wall = fronts._room.calls.monotonic(), fronts._room.head.time()
     delayed = 0
     due_in_s: float | None = None
     for delay, folder in head.back.items():

@@ -44,6 +44,7 @@ class Head:
     __slots__ = (
         "back",
         "changed",
+        "clock",
         "cursor",
         "dead",
         "edits",
@@ -69,6 +70,8 @@ class Head:
 
     def __init__(self) -> None:
         self.sequence = 0
+        self.clock = 0.0
+        """Unix time of the last write, by the clock that was ahead of all others."""
         self.put = 0
         """Params announced; ids are 1 to put."""
         self.cursor = 1
@@ -141,6 +144,7 @@ class Head:
             "sweeper": list(self.sweeper),
             "dead": self.dead,
             "back": {str(delay): folder for delay, folder in self.back.items()},
+            "clock": round(self.clock, 3),
         }
         return json.dumps(state, separators=(",", ":"))
 
@@ -162,6 +166,7 @@ class Head:
         slot, generation = state["sweeper"]
         self.sweeper = (slot, generation)
         self.dead = state["dead"]
+        self.clock = state["clock"]
         self.back = {int(delay): folder for delay, folder in state["back"].items()}
 
 

@@ -84,6 +84,8 @@ class HeadFile:
         self._head: Head | None = None
         self._target = 0
         self._locked_at = 0.0
+        self._behind_s = 0.0
+        """How far this host's clock is behind the one that is ahead of all others."""
         self.wrote = False
         """Whether the last visit committed anything."""
 
@@ -105,6 +107,11 @@ class HeadFile:
     ) -> None:
         self._head = None
         self._unlock()
+
+    def time(self) -> float:
+        """Unix time that all agree on: the clock of that host whose is ahead. A delay that one
+        host begins must not be over at once on another."""
+        return self._calls.time() + self._behind_s
 
     # ---- the lock
     def _open(self) -> int:
@@ -166,6 +173,7 @@ class HeadFile:
                 f"{self.path} is damaged: neither of its two copies is whole: "
                 "restore it from a backup, or feed a new queue"
             )
+        self._behind_s = max(self._behind_s, head.clock - self._calls.time())
         return head
 
     def slot(self, index: int) -> str:
@@ -227,6 +235,7 @@ class HeadFile:
                 f"held {self.path} for more than {MAX_HELD_S:g} s: nothing was written"
             )
         head.sequence += 1
+        head.clock = self.time()
         content = layout.encode_copy(head, with_redo=True)
         try:
             if content is None:

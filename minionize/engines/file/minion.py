@@ -144,7 +144,7 @@ class FileEngine:
                 int(lease.id), lease.text, lease.attempt, lease.crashes, lease.laters, lease.suspect
             )
 
-        due = self.room.calls.time() + delay_s if delay_s > 0 else 0.0
+        due = self.room.head.time() + delay_s if delay_s > 0 else 0.0
         source = str(delay_class(delay_s))
 
         def drafts(some: list[Lease]) -> list[Draft]:

@@ -177,7 +177,7 @@ class Rearranger:
         claims: list[Claim] = []
         back: set[int] = set()
         more = False
-        now, wall = self._room.calls.monotonic(), self._room.calls.time()
+        now, wall = self._room.calls.monotonic(), self._room.head.time()
         for delay, folder in sorted(head.back.items()):
             if delay == 0 and state is State.DELAYED:
                 continue

@@ -48,10 +48,10 @@ class Scanner:
 
     # ---- given back
     def _returned(self) -> Iterator[Batch]:
-        calls = self._room.calls
+        now = self._room.head.time()
         for delay in sorted(self.head.back):
             for claim, delay_s, due in self._batches(str(delay), self.head.back[delay]):
-                wait_s = min(due - calls.time(), delay_s) if delay else 0.0
+                wait_s = min(due - now, delay_s) if delay else 0.0
                 yield Batch(claim, max(0.0, wait_s))
 
     def _batches(self, source: str, folder: Folder) -> Iterator[tuple[Claim, float, float]]:
