@@ -116,7 +116,10 @@ class JsonReporter:
         while self._pack():
             pass
         self._write_roll(self._clock.monotonic())
-        self._parts.close()
+        try:
+            self._parts.close()
+        except OSError as error:
+            self._complain(error)
 
     def _lines(self, events: Sequence[Event]) -> str:
         roll = self._roll.roll

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,8 @@ class Parts:
         self._write(lines)
         self._torn = False
         if self._size >= self._rotate_bytes:
-            self._end()
+            with contextlib.suppress(OSError):  # the lines are written, whatever close says
+                self._end()
             self._unpacked.append(self._number)
 
     def gone(self) -> bool:
@@ -138,8 +140,9 @@ class Parts:
 
     def _end(self) -> None:
         if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+            # Gone, whatever the system says: a file system that was cut off complains.
+            descriptor, self._descriptor = self._descriptor, -1
+            os.close(descriptor)
 
 
 class _Packer:

@@ -106,6 +106,24 @@ def test_close_leaves_everything_and_may_be_repeated(room: Room) -> None:
     assert room.names() == [f"{MINION}.0001.jsonl", f"{MINION}.roll"]
 
 
+def test_a_part_that_can_not_be_closed_is_told_in_a_line(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room.reporter.report(acks(1, 1))
+    room.reporter.beat(0)
+    close = os.close
+
+    def cut_off(descriptor: int) -> None:
+        close(descriptor)
+        raise OSError(errno.EBADFD, os.strerror(errno.EBADFD))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "close", cut_off)
+        room.reporter.close()
+    assert len(room.warnings) == 1
+    assert "can't be written" in room.warnings[0]
+
+
 def test_full_parts_are_rotated_and_packed(tmp_path: Path) -> None:
     room = Room(tmp_path, rotate_bytes=300_000)
     for first in range(1, 40_000, 1000):
