@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from minionize.contracts.engine import EngineOptions, Traits
 from minionize.engines.file.batches import Batches
 from minionize.engines.file.calls import Calls
 from minionize.engines.file.head_file import HeadFile, unavailable, write_new
-from minionize.errors import NoSuchQueue, UsageError
+from minionize.errors import EngineUnavailable, NoSuchQueue, UsageError
 
 LOCAL = frozenset(
     [
@@ -106,8 +107,19 @@ class Room:
         if self.calls.exists(f"{self.path}/params"):
             from minionize.engines.file.batches import missing
 
-            names = self.calls.names(f"{self.path}/params")
+            try:
+                names = self.calls.names(f"{self.path}/params")
+            except OSError as error:
+                raise unavailable(error, "cannot list", f"{self.path}/params") from error
             if any(name.endswith(".jsonl") for name in names):
+                if self.calls.exists(path):
+                    return  # a feeder made it just now
+                if file_system(self.calls, self.path)[0] not in LOCAL:
+                    # Another host's names appear in any order.
+                    raise EngineUnavailable(
+                        f"{path} is missing, or not visible on this host yet: try again in a "
+                        "minute; if it stays so, restore it from a backup, or feed a new queue"
+                    )
                 raise missing(path)
         raise NoSuchQueue(f"no queue in {self.path}: make one with minion feed")
 
@@ -121,10 +133,15 @@ class Room:
         self._refuse_damaged()
         try:
             self._make_parents(self.path)
-            for name in ("", "/params", "/returned", "/dead", "/purged", "/minions"):
-                calls.mkdir(self.path + name)
+            calls.mkdir(self.path)
+            self._sync_parent(self.path)
+            for name in ("params", "returned", "dead", "purged", "minions"):
+                calls.mkdir(f"{self.path}/{name}")
             for delay in (*DELAYS_S, "held"):
                 calls.mkdir(f"{self.path}/returned/{delay}")
+            # Before the head: a power cut must not leave a queue without its folders.
+            calls.sync_folder(f"{self.path}/returned")
+            calls.sync_folder(self.path)
         except OSError as error:
             raise unavailable(error, "cannot make", self.path) from error
         write_new(calls, f"{self.path}/head", f"{self.path}/head.{self.options.minion_id}")
@@ -145,6 +162,12 @@ class Room:
         if parent != path and not self.calls.exists(parent):
             self._make_parents(parent)
             self.calls.mkdir(parent)
+            self._sync_parent(parent)
+
+    def _sync_parent(self, path: str) -> None:
+        # A parent that may be entered but not read can't be synced.
+        with contextlib.suppress(PermissionError):
+            self.calls.sync_folder(os.path.dirname(path))
 
     # ---- paths
     def folder_of(self, source: str) -> str:
