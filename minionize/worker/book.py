@@ -10,6 +10,7 @@ from minionize.events import Event, Kind
 from minionize.settings import Settings
 from minionize.values import Clock, Failure, Lease
 from minionize.worker.decisions import INNOCENT, FailuresInARow, Settlement, settle
+from minionize.worker.delivery import UNDELIVERED
 from minionize.worker.lines import FailureLines, last_line, printable
 from minionize.worker.link import GATHER_S, Link
 from minionize.worker.pace import Pace
@@ -45,6 +46,7 @@ class Book:
         self._quiet = settings.quiet
         self._say = say
         self._told_lost = False
+        self._told_undelivered = False
         self.summary = Summary()
         self.dead: list[str] = []
         """Ids of the first few that became dead letters here."""
@@ -137,6 +139,12 @@ class Book:
             if self._in_a_row.failed(1, outcome.reason, outcome.detail):
                 self.too_many = self._in_a_row.commonest()
         self._link.settled(lease, settlement, now)
+        if outcome.reason == UNDELIVERED and not self._told_undelivered:
+            self._told_undelivered = True
+            self._say(
+                f"{lease.id}: {UNDELIVERED}: whoever read it is gone, or the disk it went to is "
+                "full: start again with another place for it"
+            )
         charged = settlement.charge or settlement.kind == "bury"
         if settlement.kind == "bury":
             self._one_more_dead(lease)

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from minionize.contracts.crew import Outcome, Verdict
 from minionize.worker.output import Sink, Spool
 
+UNDELIVERED = "its output could not be passed on"
+"""Why a run is given back that ended well."""
 BACKLOG = 32
 """So many runs whose output waits for a slow reader; with more, none is started."""
 
@@ -122,4 +124,4 @@ class Deliveries:
 
 def undelivered(outcome: Outcome) -> Outcome:
     """A run that ended well, but whose output nobody could take: it is given back."""
-    return outcome._replace(verdict=Verdict.ABORTED, reason="its output could not be passed on")
+    return outcome._replace(verdict=Verdict.ABORTED, reason=UNDELIVERED)

@@ -62,12 +62,16 @@ class Launcher:
     ) -> None:
         """`scratch`: a folder that may be made for files with large params. `deadline`: Unix
         time at which the minion will end its runs."""
-        self._env = {name: value for name, value in env.items() if name not in _OF_ONE_RUN}
-        self._env["MINION_ID"] = minion_id
+        self._path = env.get("PATH", os.defpath)
+        ours = {"MINION_ID": minion_id}
         if deadline is not None:
-            self._env["MINION_DEADLINE"] = f"{deadline:.0f}"
-        self._path = self._env.get("PATH", os.defpath)
-        self._checkpoints = None if checkpoints is None else os.path.abspath(checkpoints) + os.sep
+            ours["MINION_DEADLINE"] = f"{deadline:.0f}"
+        kept = {name: value for name, value in env.items() if name not in _OF_ONE_RUN}
+        self._env = _encoded({**kept, **ours})
+        """As bytes: what is the same for all runs is not encoded for each."""
+        self._checkpoints = None
+        if checkpoints is not None:
+            self._checkpoints = os.fsencode(os.path.abspath(checkpoints) + os.sep)
         self._scratch = scratch
         self._found: dict[str, str] = {}
         self._home_fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -87,21 +91,21 @@ class Launcher:
         text = lease.text
         if "\\ud" in text or "\\uD" in text:
             _refuse_surrogates(lease, argv)
-        # UTF-8 takes four bytes a character at most.
-        if len(text) * 4 >= PARAM_FILE_BYTES and len(text.encode()) >= PARAM_FILE_BYTES:
-            env["MINION_PARAM_FILE"] = self._param_file(slot, text)
-            env.pop("MINION_PARAM", None)
-        else:
-            env["MINION_PARAM"] = text
-            env.pop("MINION_PARAM_FILE", None)
-        env["MINION_PARAM_ID"] = lease.id
-        env["MINION_ATTEMPT"] = str(lease.attempt)
-        env["MINION_SLOT"] = str(slot)
+        env[b"MINION_PARAM_ID"] = lease.id.encode()
+        env[b"MINION_ATTEMPT"] = b"%d" % lease.attempt
+        env[b"MINION_SLOT"] = b"%d" % slot
         if self._checkpoints is not None:
-            env["MINION_CHECKPOINT_DIR"] = self._checkpoints + lease.id
-        if invocation.env:
-            env = {**env, **invocation.env}
+            env[b"MINION_CHECKPOINT_DIR"] = self._checkpoints + lease.id.encode()
         try:
+            data = text.encode()
+            if len(data) >= PARAM_FILE_BYTES:
+                env[b"MINION_PARAM_FILE"] = os.fsencode(self._param_file(slot, data))
+                env.pop(b"MINION_PARAM", None)
+            else:
+                env[b"MINION_PARAM"] = data
+                env.pop(b"MINION_PARAM_FILE", None)
+            if invocation.env:
+                env = {**env, **_encoded(invocation.env)}
             if invocation.chdir is None:
                 return self._start(self._program(argv[0]), argv, env, actions)
             return self._start_elsewhere(invocation.chdir, argv, env, actions)
@@ -112,7 +116,7 @@ class Launcher:
             raise _not_started(error, argv[0]) from error
 
     def _start(
-        self, path: str, argv: list[str], env: Mapping[str, str], actions: Sequence[Any] | None
+        self, path: str, argv: list[str], env: Mapping[bytes, bytes], actions: Sequence[Any] | None
     ) -> int:
         try:
             return self._exec(path, argv, env, actions)
@@ -129,7 +133,7 @@ class Launcher:
             return self._exec("/bin/sh", ["/bin/sh", path, *argv[1:]], env, actions)
 
     def _exec(
-        self, path: str, argv: list[str], env: Mapping[str, str], actions: Sequence[Any] | None
+        self, path: str, argv: list[str], env: Mapping[bytes, bytes], actions: Sequence[Any] | None
     ) -> int:
         return os.posix_spawn(
             path,
@@ -142,7 +146,11 @@ class Launcher:
         )
 
     def _start_elsewhere(
-        self, folder: str, argv: list[str], env: Mapping[str, str], actions: Sequence[Any] | None
+        self,
+        folder: str,
+        argv: list[str],
+        env: Mapping[bytes, bytes],
+        actions: Sequence[Any] | None,
     ) -> int:
         """Start it in `folder`, which is made. The minion has one thread, so it may go there
         itself for a moment."""
@@ -177,11 +185,11 @@ class Launcher:
             raise PermissionError(errno.EACCES, "no permission", name)
         raise FileNotFoundError(errno.ENOENT, "not found", name)
 
-    def _param_file(self, slot: int, text: str) -> str:
+    def _param_file(self, slot: int, data: bytes) -> str:
         os.makedirs(self._scratch, mode=0o700, exist_ok=True)
         path = os.path.join(self._scratch, f"{slot}.json")
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(text)
+        with open(path, "wb") as file:
+            file.write(data)
         return path
 
     def close(self) -> None:
@@ -191,6 +199,10 @@ class Launcher:
                 os.unlink(os.path.join(self._scratch, name))
             os.rmdir(self._scratch)
         os.close(self._home_fd)
+
+
+def _encoded(env: Mapping[str, str]) -> dict[bytes, bytes]:
+    return {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
 
 
 def _refuse_surrogates(lease: Lease, argv: list[str]) -> None:

@@ -50,6 +50,9 @@ class Link:
         self._retry_at = 0.0
         self._retry_s = _FIRST_RETRY_S
         self._renewed_at = clock.monotonic()
+        self._stuck: set[str] = set()
+        """What could not be written, though the queue can be read and leases renewed: a full
+        disk. Only writing it tells that the queue is well again."""
 
     @property
     def down(self) -> bool:
@@ -85,7 +88,7 @@ class Link:
 
     def lease(self, limit: int, wait_s: float) -> Sequence[Lease]:
         """Up to `limit` params; they are held from now on."""
-        if self._waits():
+        if self._waits() or "flush" in self._stuck:
             return ()
         if not self.held:
             self._renewed_at = self._clock.monotonic()
@@ -123,6 +126,7 @@ class Link:
             return True
         if self._waits():
             return False
+        writes = bool(self._buries or self._nacks)
         try:
             if self.acks:
                 self.engine.ack(self.acks)
@@ -140,9 +144,14 @@ class Link:
                 self._forget(leases)
                 del self._nacks[key]
         except EngineUnavailable as error:
+            self._stuck.add("flush")
             self._failed(error)
             return False
         self.flush_at = None
+        if writes:
+            self._stuck.clear()
+        else:
+            self._stuck.discard("flush")
         return True
 
     def extend(self) -> list[Lease]:
@@ -170,6 +179,7 @@ class Link:
         self.acks.clear()
         self._nacks.clear()
         self._buries.clear()
+        self._stuck.clear()
         self.flush_at = None
         return lost
 
@@ -180,8 +190,10 @@ class Link:
         try:
             self.engine.started(leases)
         except EngineUnavailable as error:
+            self._stuck.add("started")
             self._failed(error)
             return False
+        self._stuck.discard("started")
         self.marked.update([lease.id for lease in leases])
         return True
 
@@ -209,7 +221,10 @@ class Link:
 
     def _reached(self) -> None:
         """It did something that can't be done without it; what an engine only notes, or says
-        without looking, is no such thing."""
+        without looking, is no such thing. Nor is what needs no room on a full disk."""
+        if self._stuck and self.held:
+            return
+        self._stuck.clear()
         if self._down_since is not None:
             away_s = self._clock.monotonic() - self._down_since
             self._down_since = None

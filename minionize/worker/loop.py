@@ -3,37 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from typing import Protocol, runtime_checkable
 
-from minionize.contracts.crew import Crew
+from minionize.contracts.crew import Crew, Outcome, Verdict
 from minionize.contracts.engine import Engine
 from minionize.contracts.reporter import Reporter
 from minionize.errors import EngineUnavailable, MinionizeError
 from minionize.settings import Settings
-from minionize.values import Clock, Lease, Stats, SystemClock
+from minionize.values import Clock, Lease, SystemClock
 from minionize.worker.book import Book
-from minionize.worker.decisions import (
-    crashed_too_often,
-    drained_status,
-    idle_is_over,
-    lease_limit,
-    stop_in_s,
-    stopped_status,
-    suspect_may_start,
-)
+from minionize.worker.decisions import drained_status, lease_limit, stop_in_s, stopped_status
 from minionize.worker.guard import Guard
 from minionize.worker.lines import last_words
-from minionize.worker.link import Link
-from minionize.worker.live import EVERY_S, STATS_EVERY_S, Live, Progress
+from minionize.worker.link import GATHER_S, Link
+from minionize.worker.live import Live
 from minionize.worker.pace import Pace
 from minionize.worker.signals import Stopping
 from minionize.worker.summary import Summary
+from minionize.worker.waiting import Waiting
+from minionize.worker.watching import IDLE_WAIT_S, Watching
 
 SPARE_S = 2.0
 """A spare that waits for longer goes back."""
-IDLE_WAIT_S = 0.25
 BUSY_TICK_S = 0.1
 """With something running and an idle slot, the queue is asked so often."""
 _AFTER_KILL_S = 5.0
@@ -78,7 +70,6 @@ class Worker:
         self._clock = clock or SystemClock()
         self._stopping = stopping or Stopping()
         self._guard = guard
-        self._live = None if settings.quiet else live
         self._command = command
         self._pace = Pace(crew.slots)
         self._link = Link(
@@ -90,22 +81,21 @@ class Worker:
         )
         self._book = Book(self._link, reporter, settings, self._pace, self._clock, self._say)
         self._beat_s = settings.lease_s / 4
-        self._spares: deque[tuple[float, Lease]] = deque()
-        self._suspects: deque[tuple[float, Lease]] = deque()
-        self._unsynced = False
-        """The end of a marked run could not be told yet: nothing starts before it is."""
+        self._waiting = Waiting(
+            crew,
+            self._link,
+            self._book,
+            self._pace,
+            max_crashes=settings.max_crashes,
+            beat_s=self._beat_s,
+        )
         now = self._clock.monotonic()
+        self._watching = Watching(self._link, settings, None if settings.quiet else live, now)
         self._began = now
         self._beat_at = now + self._beat_s
         self._guard_at = now
         self._lease_at = now
         self._revoke_at = now
-        self._live_at = now
-        self._idle_since: float | None = None
-        self._stats_at = now
-        self._stats_every_s = IDLE_WAIT_S
-        self._stats: Stats | None = None
-        self._progress = Progress()
         self._stops_before = 0
         self._ends_at = now + stop_in_s(settings, self._clock.time())
         self._ending = ""
@@ -136,11 +126,14 @@ class Worker:
         summary.seconds = self._clock.monotonic() - self._began
         if not self._settings.quiet:
             durable = self._engine.traits.durable
-            self._say(last_words(summary, self._stats, None if durable else self._book.dead))
+            self._say(
+                last_words(summary, self._watching.stats, None if durable else self._book.dead)
+            )
         return summary
 
     def _work(self) -> None:
         crew, link, stopping, clock = self._crew, self._link, self._stopping, self._clock
+        waiting, watching = self._waiting, self._watching
         while True:
             now = clock.monotonic()
             if not self._ending:
@@ -152,13 +145,9 @@ class Worker:
             elif link.down and link.expired(now):
                 self._expire()
             if self._guard is not None and now >= self._guard_at:
-                self._guard.beat()
-                self._guard_at = now + min(1.0, self._beat_s / 4)
-                lost_guard = self._guard.watch()
-                if lost_guard is not None:
-                    self._say(lost_guard)
-            if self._spares or self._suspects:
-                self._start(now)
+                self._tell_guard(self._guard, now)
+            if waiting:
+                waiting.start(now)
             if link.flush_at is not None and now >= link.flush_at:
                 self._flush()
             if now >= self._revoke_at:
@@ -167,20 +156,54 @@ class Worker:
                 self._lease(now)
             if not link.held and self._is_over(now):
                 return
-            if self._live is not None and now >= self._live_at:
-                self._show(now)
-            outcomes = crew.wait(self._patience(clock.monotonic()))
+            if now >= watching.show_at:
+                watching.show(now, self._book.summary.done, len(link.held))
+            now = clock.monotonic()
+            outcomes = crew.wait(self._patience(now))
             if not outcomes:
                 continue
+            if waiting.spares and not link.marked:
+                outcomes = self._run_on(outcomes)
             now = clock.monotonic()
             if now >= self._beat_at:
                 # We may have slept for longer than the lease: ask before anything is told.
                 self._beat(now)
-            if self._spares and not link.marked:
-                # The next run first, then the books of the last one.
-                self._start(now)
             if self._book.take(outcomes, bool(self._ending)) and not self._flush():
-                self._unsynced = True
+                waiting.unsynced = True
+
+    def _run_on(self, outcomes: list[Outcome]) -> list[Outcome]:
+        """While spares are there and all goes well, the next run first, and the books of the
+        last ones later: together, when an ack must not wait for longer. Returns all outcomes."""
+        crew, waiting, stopping, clock = self._crew, self._waiting, self._stopping, self._clock
+        now = clock.monotonic()
+        until = min(self._due_at(), now + GATHER_S)
+        # With fewer there is time for a trip to the queue.
+        few = self._pace.ahead // 2
+        fresh = outcomes
+        while now < until:
+            waiting.start(now)
+            if len(waiting.spares) <= few or stopping.why:
+                break
+            for outcome in fresh:
+                if outcome.verdict is not Verdict.DONE:
+                    return outcomes
+            now = clock.monotonic()
+            fresh = crew.wait(until - now)
+            if not fresh:
+                break
+            outcomes += fresh
+            now = clock.monotonic()
+        if self._link.flush_at is None and now >= until:
+            self._link.flush_at = now
+        return outcomes
+
+    def _tell_guard(self, guard: Guard, now: float) -> None:
+        """All is well here; and there?"""
+        guard.beat()
+        self._guard_at = now + min(1.0, self._beat_s / 4)
+        lost = guard.watch()
+        if lost is not None:
+            self._say(lost)
 
     def _look_for_end(self, now: float) -> None:
         """Signals, orders, wall time, too many failures."""
@@ -200,7 +223,7 @@ class Worker:
         self._ending_status = status
         self._kill_at = now + self._settings.grace_s
         self._leave_at = self._kill_at + _AFTER_KILL_S
-        self._give_back(self._take_spares(), "stopped")
+        self._book.give_back(self._waiting.take_all(), "stopped")
         self._crew.terminate()
         self._flush()
 
@@ -249,18 +272,14 @@ class Worker:
     def _expire(self) -> None:
         """Nobody could renew the leases in time: they are lost."""
         self._lose(self._link.give_up_all(), "the queue could not be reached for its lease")
-        self._unsynced = False
+        self._waiting.unsynced = False
 
     def _lose(self, lost: Collection[Lease], why: str) -> None:
         ids = {lease.id for lease in lost}
-        unrun = [item for item in self._spares if item[1].id in ids]
-        unrun += [item for item in self._suspects if item[1].id in ids]
-        if unrun:
-            self._spares = deque(item for item in self._spares if item[1].id not in ids)
-            self._suspects = deque(item for item in self._suspects if item[1].id not in ids)
+        unrun = self._waiting.drop(ids)
         self._book.lost(lost, why)
         executing = ids & {lease.id for lease, _ in self._crew.running()}
-        ids -= {item[1].id for item in unrun}
+        ids -= unrun
         if executing:
             some = ", ".join(sorted(executing)[:5]) + (", ..." if len(executing) > 5 else "")
             self._say(f"lost the lease of {some} ({why}): killed, given up")
@@ -268,90 +287,32 @@ class Worker:
             self._book.aborting |= executing
             self._crew.abort(ids)
 
-    def _start(self, now: float) -> None:
-        """Start what waits, as far as there is room."""
-        if self._unsynced:
-            return
-        crew = self._crew
-        room = crew.room(self._pace.seconds_each)
-        if room and self._suspects and self._suspect_may_start():
-            # Behind a run that goes on it would be charged for that one's crash: nothing is
-            # queued before a slot is idle.
-            if not crew.room(None):
-                return
-            self._start_suspect()
-            room = crew.room(self._pace.seconds_each)
-        spares = self._spares
-        if room > 0 and spares:
-            leases = [spares.popleft()[1] for _ in range(min(room, len(spares)))]
-            if self._book.aborting:
-                leases = self._not_aborting(leases, now)
-            if leases:
-                crew.start(leases)
-
-    def _not_aborting(self, leases: list[Lease], now: float) -> list[Lease]:
-        """Leave out those whose former run is not dead yet."""
-        aborting = self._book.aborting
-        self._spares.extend((now, lease) for lease in leases if lease.id in aborting)
-        return [lease for lease in leases if lease.id not in aborting]
-
-    def _suspect_may_start(self) -> bool:
-        """Whether none is too near to the first of the suspects."""
-        _, lease = self._suspects[0]
-        marked = self._link.marked
-        beside = [(run.crashes, s) for run, s in self._crew.running() if run.id in marked]
-        if len(beside) < len(marked):
-            # One that was marked ended, and the queue does not know yet.
-            return False
-        return lease.id not in self._book.aborting and suspect_may_start(
-            lease.crashes, beside, self._beat_s
-        )
-
-    def _start_suspect(self) -> None:
-        """Mark and start the first of the suspects, if the queue can be told."""
-        _, lease = self._suspects[0]
-        if self._link.started([lease]):
-            self._suspects.popleft()
-            self._crew.start([lease])
-
     def _flush(self) -> bool:
         """Tell queue and reporter what gathered."""
         self._book.report()
         if not self._link.flush():
             self._link.flush_at = max(self._link.retry_at, self._link.flush_at or 0.0)
             return False
-        self._unsynced = False
+        self._waiting.unsynced = False
         return True
 
     def _give_back_spares(self, now: float) -> None:
         """Spares that waited for too long: somebody else may have room."""
         self._revoke_at = now + SPARE_S / 8
-        old: list[Lease] = []
-        for waiting in (self._spares, self._suspects):
-            while waiting and now - waiting[0][0] >= SPARE_S:
-                old.append(waiting.popleft()[1])
-        if len(self._link.held) > len(self._spares) + len(self._suspects) + len(old):
+        old = self._waiting.take_old(now, SPARE_S)
+        if len(self._link.held) > len(self._waiting) + len(old):
             old += self._crew.revoke(SPARE_S)
         if old:
             self._pace.stalled()
-            self._give_back(old, "waited")
+            self._book.give_back(old, "waited")
             self._flush()
-
-    def _take_spares(self) -> list[Lease]:
-        old = [lease for _, lease in (*self._spares, *self._suspects)]
-        self._spares.clear()
-        self._suspects.clear()
-        return old
-
-    def _give_back(self, leases: Sequence[Lease], why: str) -> None:
-        self._book.give_back(leases, why)
 
     def _lease(self, now: float) -> None:
         """Take more, if there is a use for it."""
         if now < self._lease_at:
             return
         link, settings = self._link, self._settings
-        spares = len(self._spares) + len(self._suspects)
+        spares = len(self._waiting)
         in_hand = len(link.held) - link.gathered
         room = self._crew.room(self._pace.seconds_each)
         if not room and not in_hand:
@@ -365,30 +326,14 @@ class Worker:
             self._flush()
         if link.down and now < link.retry_at:
             return
-        wait_s = 0.0 if in_hand or self._idle_since is None else IDLE_WAIT_S
+        wait_s = 0.0 if in_hand or not self._watching.idle else IDLE_WAIT_S
         leases = link.lease(limit, wait_s)
         if not leases:
             self._lease_at = now + BUSY_TICK_S if in_hand else now
             return
-        self._idle_since = None
-        self._stats_every_s = IDLE_WAIT_S
+        self._watching.got_some()
         self._pace.leased(len(leases))
-        self._accept(leases, self._clock.monotonic())
-
-    def _accept(self, leases: Sequence[Lease], now: float) -> None:
-        """Sort what came: to be run, suspects, and those that crashed too often."""
-        most = self._settings.max_crashes
-        for lease in leases:
-            if lease.crashes:
-                failure = crashed_too_often(lease, most)
-                if failure is not None:
-                    self._book.bury_unrun(lease, failure)
-                    continue
-            if lease.suspect:
-                self._suspects.append((now, lease))
-            else:
-                self._spares.append((now, lease))
-        self._start(now)
+        self._waiting.accept(leases, self._clock.monotonic())
 
     def _is_over(self, now: float) -> bool:
         """With nothing held: whether this was all."""
@@ -399,33 +344,25 @@ class Worker:
             self._ending, self._ending_status = f"{most} params were run", 0
             return True
         self._pace.idled()
-        if self._idle_since is None:
-            self._idle_since = self._stats_at = now
-        if now < self._stats_at:
-            return False
-        stats = self._link.stats()
-        self._stats_at = now + self._stats_every_s
-        if stats is None:
-            return False
-        self._stats = stats
-        # A thousand idle minions must not keep the queue busy with questions.
-        self._stats_every_s = max(min(1.0, 2 * self._stats_every_s), 0.02 * (stats.minions or 0))
-        idle_for_s = now - self._idle_since
-        over, why = idle_is_over(self._settings.until, stats, idle_for_s, self._settings.idle_s)
+        over, why = self._watching.idle_is_over(now)
         if over:
             self._ending = why
             drained = self._settings.until == "drained"
-            self._ending_status = drained_status(stats) if drained else 0
+            self._ending_status = drained_status(self._watching.stats) if drained else 0
         return over
+
+    def _due_at(self) -> float:
+        """When the loop must look after something at the latest."""
+        due_at = min(self._beat_at, self._ends_at, self._kill_at, self._watching.show_at)
+        if self._guard is not None and self._guard_at < due_at:
+            due_at = self._guard_at
+        flush_at = self._link.flush_at
+        return due_at if flush_at is None or flush_at > due_at else flush_at
 
     def _patience(self, now: float) -> float:
         """How long the crew may wait."""
         link = self._link
-        until = min(self._beat_at, self._ends_at, self._kill_at)
-        if self._guard is not None:
-            until = min(until, self._guard_at)
-        if link.flush_at is not None:
-            until = min(until, link.flush_at)
+        until = self._due_at()
         if self._ending:
             if now >= self._leave_at:
                 self._leave(now)
@@ -435,12 +372,10 @@ class Worker:
         if not link.held:
             # The queue does the waiting, unless it can't be asked now.
             return min(IDLE_WAIT_S, max(0.0, link.retry_at - now)) if link.down else 0.0
-        if self._spares or self._suspects or self._crew.room(self._pace.seconds_each):
+        if self._waiting or self._crew.room(self._pace.seconds_each):
             until = min(until, now + BUSY_TICK_S)
         else:
             until = min(until, self._revoke_at)
-        if self._live is not None:
-            until = min(until, self._live_at)
         return max(0.0, until - now)
 
     def _leave(self, now: float) -> None:
@@ -452,23 +387,11 @@ class Worker:
             )
         self._crew.close()
         gathered = self._link.gathered_ids()
-        self._give_back(
+        self._book.give_back(
             [lease for id_, lease in self._link.held.items() if id_ not in gathered], "stopped"
         )
         self._leave_at = _NEVER
         self._flush()
-
-    def _show(self, now: float) -> None:
-        """The live line."""
-        self._live_at = now + EVERY_S
-        if now >= self._stats_at:
-            self._stats = self._link.stats() or self._stats
-            self._stats_at = now + STATS_EVERY_S
-            if self._stats is not None:
-                self._progress.see(self._stats, now)
-        if self._live is not None:
-            running = len(self._link.held)
-            self._live.show(self._progress.text(self._book.summary.done, self._stats, running))
 
     def _settle_status(self, summary: Summary) -> None:
         """The exit status of an orderly end."""
@@ -476,8 +399,7 @@ class Worker:
         if self._ending_status is not None:
             summary.exit_status = self._ending_status
             return
-        self._stats = self._link.stats()
-        summary.exit_status = stopped_status(self._stats)
+        summary.exit_status = stopped_status(self._watching.ask())
         import signal
 
         if self._stopping.by_signal == signal.SIGINT:
@@ -503,12 +425,10 @@ class Worker:
         self._reporter.close()
         if self._guard is not None:
             self._guard.close()
-        if self._live is not None:
-            self._live.clear()
+        self._watching.clear()
         self._stopping.restore()
         self._stopping.close()
 
     def _say(self, text: str) -> None:
-        if self._live is not None:
-            self._live.clear()
+        self._watching.clear()
         self._lines(text)

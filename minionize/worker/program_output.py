@@ -1,0 +1,100 @@
+"""What becomes of the output of programs: passed on, live or at the end, or captured."""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Callable
+
+from minionize.contracts.crew import Outcome, Verdict
+from minionize.worker.delivery import BACKLOG, Deliveries, undelivered
+from minionize.worker.output import Sink
+from minionize.worker.program_slot import Slot
+
+
+class ProgramOutput:
+    """The output of the runs of one crew, on its way to the minion's own."""
+
+    def __init__(
+        self,
+        poll: select.poll,
+        *,
+        capture: bool,
+        live: bool,
+        on_closed: Callable[[str], None],
+        before: Callable[[], None] | None,
+    ) -> None:
+        """`poll` is told of a sink that waits for its reader; `on_closed` and `before` as of
+        output.Sink."""
+        self._capture = capture
+        self._live = live
+        self._out = Sink(1, "stdout", on_closed, before)
+        self._err = Sink(2, "stderr", on_closed, before)
+        self._deliveries = Deliveries(poll)
+
+    def __len__(self) -> int:
+        """How many ended runs have output that is not out yet."""
+        return len(self._deliveries)
+
+    @property
+    def behind(self) -> bool:
+        """Whether too much waits for a slow reader."""
+        return len(self._deliveries) >= BACKLOG
+
+    @property
+    def stuck(self) -> bool:
+        """Whether a reader has to make room first."""
+        return self._deliveries.stuck
+
+    def wake(self, fd: int) -> None:
+        """`poll` says that this sink can be written again."""
+        self._deliveries.wake(fd)
+
+    def go_on(self) -> list[Outcome]:
+        """Pass on one more turn; returns the outcomes whose output is out now."""
+        return self._deliveries.go_on()
+
+    def tick(self, slot: Slot) -> None:
+        """What is done with the output of a run that goes on."""
+        if slot.out is None or slot.err is None:
+            return
+        if self._live:
+            self._deliveries.pass_live(self._out, slot.out)
+            self._deliveries.pass_live(self._err, slot.err)
+        elif self._capture:
+            slot.out.free_middle()
+            slot.err.free_middle()
+
+    def end(self, slot: Slot, outcome: Outcome, out_size: int, err_size: int) -> Outcome | None:
+        """The run in `slot` ended: its outcome, or None if that comes when its output is out."""
+        out, err = slot.out, slot.err
+        out_kept, err_kept = slot.draft_out is None, slot.draft_err is None
+        outcome = slot.keep_files(outcome)
+        if out is None or err is None:
+            return outcome
+        if self._capture:
+            outcome = outcome._replace(
+                stdout=out.kept() if out_kept else None,
+                stderr=err.kept() if err_kept else None,
+            )
+            if out_size:
+                out.clear()
+            if err_size:
+                err.clear()
+        elif out_size or err_size:
+            streams = ((self._out, out, out_size), (self._err, err, err_size))
+            fds = out.fd, err.fd
+            at_once = self._deliveries.deliver(outcome, streams)
+            if fds != (out.fd, err.fd):
+                slot.files_moved()
+            if not at_once:
+                return None
+            lost = (out_size and self._out.lost) or (err_size and self._err.lost)
+            if lost and outcome.verdict is Verdict.DONE:
+                return undelivered(outcome)
+        return outcome
+
+    def close(self) -> None:
+        """Drop what is still on its way."""
+        self._deliveries.close()
+        self._out.close()
+        self._err.close()
