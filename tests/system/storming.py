@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import minionize
-from minionize.contracts.engine import EngineOptions
+from minionize.contracts.engine import EngineOptions, Queue
 from minionize.engines.registry import open_queue
 from minionize.events import Event, Kind
 from minionize.status.read import Faults, read_events
@@ -28,7 +28,7 @@ from minionize.values import Entry, Param, State, Stats
 ROOT = str(Path(minionize.__file__).parent.parent)
 MAIN = "from minionize.cli.minionize import main; main()"
 MINION_MAIN = "from minionize.cli.minion import main; main()"
-PATIENCE_S = 90.0
+PATIENCE_S = 60.0
 Process = subprocess.Popen[bytes]
 
 FUNCTIONS = """
@@ -98,7 +98,7 @@ class Field:
         finally:
             queue.close()
 
-    def _open(self, name: str) -> Any:
+    def _open(self, name: str) -> Queue:
         return open_queue(f"file:{self.queue}", EngineOptions(minion_id=name))
 
     # ---- processes
