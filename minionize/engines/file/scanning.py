@@ -78,6 +78,12 @@ class Scanner:
         except NotVisible as error:
             raise _not_visible(error) from error
 
+    def _segment_of(self, number: int, low: int = 1) -> int:
+        try:
+            return self._texts.search(number, self.head.segments, low).number
+        except NotVisible as error:
+            raise _not_visible(error) from error
+
     def _fresh(self) -> Iterator[Record]:
         begin, end = self.head.cursor, self.head.put + 1
         if begin < end:
@@ -176,7 +182,7 @@ class Scanner:
         """What is done."""
         segment = 1
         for piece in self.done_pieces():
-            segment = self._texts.search(piece[0], self.head.segments, segment).number
+            segment = self._segment_of(piece[0], segment)
             yield from self._records(Claim("p", segment, 0, (piece,)))
 
     def _done(self) -> Iterator[Entry]:
@@ -201,7 +207,7 @@ class Scanner:
             wanted = {number for number in wanted if not begin <= number < end}
         for number in sorted(wanted):
             state = State.WAITING if number >= self.head.cursor else State.DONE
-            segment = self._texts.search(number, self.head.segments).number
+            segment = self._segment_of(number)
             for record in self._records(Claim("p", segment, 0, ((number, number + 1),))):
                 found[str(number)] = _entry(record, state)
         return found
