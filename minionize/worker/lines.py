@@ -24,6 +24,8 @@ def printable(text: str, most: int = _SHOWN) -> str:
 
 def last_line(detail: str) -> str:
     """The last line of a stderr tail or traceback that says something."""
+    if detail.startswith("Fatal Python error: "):
+        return detail.split("\n", 1)[0]  # what follows is the stack, innermost call first
     return next((line.strip() for line in reversed(detail.splitlines()) if line.strip()), "")
 
 

@@ -6,6 +6,7 @@ to be told is kept and told later; the loop goes on meanwhile.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Sequence
 
 from minionize.contracts.engine import Engine
@@ -16,6 +17,7 @@ from minionize.worker.decisions import Settlement
 GATHER_S = 0.02
 """An ack waits for others this long at most."""
 _FIRST_RETRY_S = 0.1
+_ID = operator.attrgetter("id")
 _LAST_RETRY_S = 10.0
 
 
@@ -99,7 +101,7 @@ class Link:
             return ()
         if leases:
             self._reached()
-            self.held.update([(lease.id, lease) for lease in leases])
+            self.held.update(zip(map(_ID, leases), leases, strict=True))
         return leases
 
     def settled(self, lease: Lease, settlement: Settlement, now: float) -> None:
@@ -210,9 +212,9 @@ class Link:
         return stats
 
     def _forget(self, leases: Iterable[Lease]) -> None:
-        held = self.held
-        for lease in leases:
-            held.pop(lease.id, None)
+        forget = self.held.pop
+        for id_ in map(_ID, leases):
+            forget(id_, None)
         if self.marked:
             self.marked.difference_update([lease.id for lease in leases])
 

@@ -13,6 +13,7 @@ from minionize.errors import EngineUnavailable, MinionizeError
 from minionize.settings import Settings
 from minionize.values import Clock, Lease, SystemClock
 from minionize.worker.book import Book
+from minionize.worker.collecting import SeldomCollecting
 from minionize.worker.decisions import drained_status, lease_limit, stop_in_s, stopped_status
 from minionize.worker.guard import Guard
 from minionize.worker.lines import last_words
@@ -111,6 +112,8 @@ class Worker:
         summary has the exit status, and `lines` got the reason."""
         summary = self._book.summary
         self._stopping.install()
+        # Inline functions have garbage of their own, and it may be large.
+        collecting = None if isinstance(self._crew, Inline) else SeldomCollecting()
         try:
             try:
                 self._stops_before = self._engine.orders().stops
@@ -123,6 +126,8 @@ class Worker:
                 self._fail(summary, error)
         finally:
             self._close(summary)
+            if collecting is not None:
+                collecting.restore()
         summary.seconds = self._clock.monotonic() - self._began
         if not self._settings.quiet:
             durable = self._engine.traits.durable

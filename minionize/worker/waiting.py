@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Sequence
+from itertools import repeat
 
 from minionize.contracts.crew import Crew
 from minionize.values import Lease
@@ -36,7 +37,9 @@ class Waiting:
 
     def accept(self, leases: Sequence[Lease], now: float) -> None:
         """Sort what came: to be run, suspects, and those that crashed too often."""
-        for lease in leases:
+        plain = [lease for lease in leases if not (lease.crashes or lease.suspect)]
+        self.spares.extend(zip(repeat(now), plain, strict=False))
+        for lease in leases if len(plain) < len(leases) else ():
             if lease.crashes:
                 failure = crashed_too_often(lease, self._max_crashes)
                 if failure is not None:
@@ -44,7 +47,7 @@ class Waiting:
                     continue
             if lease.suspect:
                 self.suspects.append((now, lease))
-            else:
+            elif lease.crashes:
                 self.spares.append((now, lease))
         self.start(now)
 

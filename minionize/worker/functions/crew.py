@@ -118,6 +118,9 @@ class FunctionCrew:
         """See contracts/crew."""
         now = time.monotonic()
         plain: list[Lease] = []
+        if not self._stopping and not self._around.hooked:
+            plain = [lease for lease in leases if not lease.suspect]
+            leases = [] if len(plain) == len(leases) else [x for x in leases if x.suspect]
         for lease in leases:
             if self._stopping:
                 self._ended.append(Outcome(lease, Verdict.ABORTED))

@@ -91,6 +91,9 @@ class Slot:
 
     def add(self, leases: list[Lease], now: float) -> None:
         """Queue these as batches of their own."""
+        if sum([len(lease.text) for lease in leases]) <= FRAME_BYTES:
+            self.pending.append((now, leases))
+            return
         size = 0
         start = 0
         for position, lease in enumerate(leases):
