@@ -122,7 +122,7 @@ def test_max_params_runs_so_many_and_no_more(field: Field) -> None:
 
 
 def test_a_storm_of_terms_charges_nobody_and_repeats_only_what_it_ended(field: Field) -> None:
-    count, terms = 6000, 40
+    count, terms = 4000, 25
     field.put(range(1, count + 1))
 
     def one_more() -> Process:
