@@ -81,16 +81,23 @@ def takes_whole(func: Callable[..., Any]) -> bool:
     object is passed by keyword, a list by position, and a scalar as the one argument.
 
     Parameters with defaults count, `*args` and `**kwargs` mean several. A callable that does not
-    tell its parameters (some builtins) gets the param. UsageError for one without parameters.
+    tell its parameters (some builtins) gets the param. UsageError for one without parameters,
+    and for one whose body a mere call would not run.
     """
     import inspect
 
+    name = getattr(func, "__qualname__", repr(func))
+    if inspect.iscoroutinefunction(func) or inspect.isasyncgenfunction(func):
+        raise UsageError(f"{name}() is async, so calling it runs nothing: call one that awaits it "
+                         "with asyncio.run")  # fmt: skip
+    if inspect.isgeneratorfunction(func):
+        raise UsageError(f"{name}() is a generator, so calling it runs nothing: return a list "
+                         "instead of yielding")  # fmt: skip
     try:
         parameters = list(inspect.signature(func).parameters.values())
     except (ValueError, TypeError):
         return True
     if not parameters:
-        name = getattr(func, "__qualname__", repr(func))
         raise UsageError(f"{name}() takes no parameter: give it one, for the param")
     only = parameters[0]
     variable = (only.VAR_POSITIONAL, only.VAR_KEYWORD, only.KEYWORD_ONLY)

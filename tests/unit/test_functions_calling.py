@@ -9,6 +9,7 @@ import os
 import pickle
 import threading
 from collections import deque
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -64,6 +65,21 @@ class Model:
 )
 def test_who_gets_the_param_as_it_is(func: Any, whole: bool) -> None:
     assert takes_whole(func) is whole
+
+
+async def coroutine(param: Any) -> None: ...
+async def async_generator(param: Any) -> AsyncIterator[None]:
+    yield
+
+
+def generator(param: Any) -> Iterator[None]:
+    yield
+
+
+@pytest.mark.parametrize("func", [coroutine, async_generator, generator])
+def test_a_function_that_a_call_would_not_run_is_refused(func: Any) -> None:
+    with pytest.raises(UsageError, match=r"\(\) is .*, so calling it runs nothing"):
+        takes_whole(func)
 
 
 def test_a_function_without_parameters_is_refused() -> None:
