@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -543,6 +544,46 @@ def test_output_that_cant_be_written(run: Run, tmp_path: Path) -> None:
         assert ran.returncode == 70
         assert ran.stderr.startswith("minionize: no space left")
         assert len(ran.stderr.splitlines()) == 1
+
+
+def test_runs_whose_output_cant_be_written(tmp_path: Path) -> None:
+    fill(f"file:{tmp_path}/q", 1, 2, 3)
+    with open("/dev/full", "w") as full:
+        ran = subprocess.run(
+            command("-q", "q", "echo"),
+            cwd=tmp_path,
+            env=environment(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    assert ran.returncode == 75
+    assert ran.stderr.count("its output could not be passed on") == 1
+    queue = open_queue(f"file:{tmp_path}/q", EngineOptions())
+    assert queue.stats().waiting == 3
+    queue.close()
+
+
+def test_a_queue_that_is_removed_while_a_minion_runs(tmp_path: Path) -> None:
+    fill(f"file:{tmp_path}/q", *range(1000))
+    with subprocess.Popen(
+        command("-q", "q", "sh", "-c", "touch began; sleep 0.2"),
+        cwd=tmp_path,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as minion:
+        until((tmp_path / "began").exists)
+        while (tmp_path / "q").exists():
+            shutil.rmtree(tmp_path / "q", ignore_errors=True)
+        try:
+            _, said = minion.communicate(timeout=60)
+        finally:
+            minion.kill()
+    assert minion.returncode == 2, said
+    assert "was removed while it was in use" in said
 
 
 def test_a_folder_that_vanished(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -261,3 +262,26 @@ def test_open_pieces_are_the_runs(flags: list[bool], start: int) -> None:
     positions = [position for begin, end in found for position in range(begin, end)]
     assert positions == [start + at for at, flag in enumerate(flags) if flag]
     assert all(before[1] < after[0] for before, after in pairwise(found))
+
+
+def test_a_queue_that_is_removed_while_it_is_in_use(tmp_path: Path) -> None:
+    head_file = made(tmp_path)
+    with head_file:
+        pass
+    (tmp_path / "head").unlink()
+    deadline = time.monotonic() + 30
+    with pytest.raises(NoSuchQueue, match=r"head was removed while it was in use|is missing"):
+        while time.monotonic() < deadline:
+            with head_file:
+                pass
+            time.sleep(0.05)
+
+
+def test_a_queue_that_is_renamed_while_it_is_in_use(tmp_path: Path) -> None:
+    head_file = made(tmp_path)
+    with head_file:
+        pass
+    (tmp_path / "head").rename(tmp_path / "other")
+    head_file._there_until = 0.0
+    with head_file as head:
+        assert head.sequence == 1

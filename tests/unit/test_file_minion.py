@@ -318,6 +318,26 @@ def test_one_bad_copy_of_the_head_is_recovered(bench: Bench) -> None:
         path.write_bytes(content)
 
 
+def test_a_queue_that_may_not_be_entered(tmp_path: Path) -> None:
+    folder = str(tmp_path / "q")
+    queue = open_queue(folder, EngineOptions())
+    queue.put([1])
+    queue.close()
+    (tmp_path / "q").chmod(0o000)
+    was = os.geteuid()
+    if was == 0:  # whom nothing is forbidden
+        os.seteuid(65534)
+    try:
+        for look in (open_queue(folder, EngineOptions()).stats, queue.stats):
+            with pytest.raises(UsageError, match="you need the right to"):
+                look()
+        with pytest.raises(UsageError, match="you need the right to"):
+            open_engine(folder, EngineOptions(minion_id="m"))
+    finally:
+        os.seteuid(was)
+        (tmp_path / "q").chmod(0o700)
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_without_rights_one_line_says_so(bench: Bench) -> None:
     bench.queue().put([1])

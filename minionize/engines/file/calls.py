@@ -117,6 +117,10 @@ class Calls:
         """The length of an open file in bytes."""
         return self._call("fstat", os.fstat, fd).st_size
 
+    def is_removed(self, fd: int) -> bool:
+        """Whether an open file has no name any more. Renamed files have one."""
+        return self._call("fstat", os.fstat, fd).st_nlink == 0
+
     def same_file(self, path: str, other: str) -> bool:
         """Whether two names are one file."""
         return self._call("stat", os.path.samefile, path, other)

@@ -35,6 +35,8 @@ class Face(Protocol):
 
 Facing = TypeVar("Facing", bound=Face)
 
+REMOVED_EVERY_S = 1.0
+"""So often at most a visit asks whether the queue was removed: an open file outlives its name."""
 MAX_HELD_S = 10.0
 """Whoever held the lock for longer writes nothing: a server may have given it to another."""
 
@@ -84,6 +86,7 @@ class HeadFile:
         self._head: Head | None = None
         self._target = 0
         self._locked_at = 0.0
+        self._there_until = 0.0
         self._behind_s = 0.0
         """How far this host's clock is behind the one that is ahead of all others."""
         self.wrote = False
@@ -161,9 +164,18 @@ class HeadFile:
                 # FUSE clients serve what they cached, lock or no lock.
                 self._calls.forget(self._fd)
             content = self._calls.pread(self._fd, layout.SLOTS_AT, 0)
+            removed = False
+            if self._locked_at >= self._there_until:
+                removed = self._calls.is_removed(self._fd)
+                self._there_until = self._locked_at + REMOVED_EVERY_S
         except OSError as error:
             self.close()
             raise unavailable(error, "cannot read", self.path) from error
+        if removed:
+            self.close()
+            raise NoSuchQueue(
+                f"{self.path} was removed while it was in use: feed a new queue, and start again"
+            )
         try:
             head, self._target = layout.choose(content)
         except ForeignVersion as error:

@@ -14,9 +14,9 @@ from minionize.engines.file.counting import stats_of
 from minionize.engines.file.head_file import at_the_edge
 from minionize.engines.file.member import Member, remove_after
 from minionize.engines.file.publishing import Draft, Drafting, Publisher
-from minionize.engines.file.room import Room
+from minionize.engines.file.room import Room, no_queue
 from minionize.engines.file.texts import Texts
-from minionize.errors import BadParam, EngineUnavailable, NoSuchQueue, NotSupported
+from minionize.errors import BadParam, EngineUnavailable, NotSupported
 from minionize.values import Entry, MinionInfo, Param, State, Stats, to_text
 
 _log = logging.getLogger(__name__)
@@ -266,7 +266,7 @@ class FileQueue:
 
     def _must_exist(self) -> None:
         if not self.room.calls.exists(f"{self.room.path}/head"):
-            raise NoSuchQueue(f"no queue in {self.room.path}: make one with minion feed")
+            raise no_queue(self.room.calls, self.room.path)
 
     def close(self) -> None:
         """See contracts.engine."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 
 from minionize.contracts.engine import EngineOptions, Traits
@@ -68,6 +69,19 @@ def file_system(calls: Calls, path: str) -> tuple[str, str]:
     return "", ""
 
 
+def no_queue(calls: Calls, path: str) -> NoSuchQueue | UsageError:
+    """Why no head is seen at `path`: it is missing, or hidden from this user."""
+    try:
+        calls.device(f"{path}/head")
+    except OSError as error:
+        if error.errno == errno.EACCES:
+            return UsageError(
+                f"{path}: {error.strerror}: you need the right to enter it and write there "
+                "(for a group: a setgid folder and umask 002)"
+            )
+    return NoSuchQueue(f"no queue in {path}: make one with minion feed")
+
+
 class Room:
     """What both faces of the engine share."""
 
@@ -121,7 +135,7 @@ class Room:
                         "minute; if it stays so, restore it from a backup, or feed a new queue"
                     )
                 raise missing(path)
-        raise NoSuchQueue(f"no queue in {self.path}: make one with minion feed")
+        raise no_queue(self.calls, self.path)
 
     def make(self) -> None:
         """Make an empty queue, unless it is there."""
