@@ -45,6 +45,8 @@ def open_standard() -> None:
             os.fstat(fd)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
+    if sys.stdout is None:  # what prints need not know
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
 
 
 def _drop_unwritten() -> None:

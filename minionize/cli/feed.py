@@ -305,7 +305,7 @@ class _FileFeeding(_Feeding):
         try:
             self.put = stream.feed(batches)
         except BaseException:
-            say(f"{NAME}: {number(stream.count, 'param')} put before it ended:")
+            say(f"{NAME}: {number(stream.count, 'param')} put before it ended")
             raise
 
 

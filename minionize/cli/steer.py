@@ -124,7 +124,10 @@ def wait(queue: str | None, timeout: str | None) -> int:
             _say_who_works(opened, stats)
         if not _until(drained, timeout_s, settings.reconnect_s):
             left = sum(filter(None, (stats.waiting, stats.delayed, stats.running)))
-            say(f"minion wait: {number(left, 'param')} left after {timeout}: see minion status")
+            say(
+                f"minion wait: {number(left, 'param')} left after {timeout_s:g} s: "
+                "see minion status"
+            )
             return TIMED_OUT
         dead = stats.dead or 0
         done = f"{stats.done:,} done" if stats.done is not None else "drained"

@@ -348,6 +348,24 @@ def test_no_queue(tmp_path: Path, command: str) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("command", ["status", "list", "results", "failures"])
+def test_closed_output(tmp_path: Path, command: str) -> None:
+    queue = open_queue(f"file:{tmp_path}/minion-queue", EngineOptions())
+    queue.put([1, 2])
+    queue.close()
+    ended = subprocess.run(
+        ["sh", "-c", '"$@" >&-', "sh", *MINION, command],
+        cwd=tmp_path,
+        env=clean_env(),
+        capture_output=True,
+        encoding="utf-8",
+        timeout=LIMIT_S,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (0, ""), ended.stderr
+    assert "unexpected" not in ended.stderr
+
+
 def test_a_queue_that_nobody_worked_on(tmp_path: Path) -> None:
     queue = open_queue(f"file:{tmp_path}/minion-queue", EngineOptions())
     queue.put([1, 2])

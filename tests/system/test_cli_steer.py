@@ -157,7 +157,7 @@ def test_stop_waits_until_they_are_gone(folder: Path) -> None:
 
 def test_wait_ends_when_the_queue_is_drained(folder: Path) -> None:
     _, err = minion(folder, "wait", "--timeout", "0.1", status=75)
-    assert "4 params left after 0.1" in err
+    assert "4 params left after 0.1 s" in err
     assert "no minion is at work" in err
     with started(folder, "wait") as waiting, engine_of(folder) as engine:
         engine.ack(leased(engine, 4))
