@@ -22,6 +22,7 @@ from minionize.worker.decisions import (
     stopped_status,
     suspect_may_start,
 )
+from minionize.worker.lines import last_line
 from minionize.worker.pace import Pace
 
 EMPTY = Stats(put=3, waiting=0, delayed=0, running=0, done=3, dead=0, purged=0)
@@ -197,3 +198,9 @@ def test_it_is_gone_before_the_scheduler_ends_it() -> None:
     assert stop_in_s(Settings(), 1000.0) == math.inf
     assert stop_in_s(Settings(max_time_s=60), 1000.0) == 60
     assert stop_in_s(Settings(max_time_s=60, deadline=1040.0, grace_s=10), 1000.0) == 28
+
+
+def test_a_segfault_is_told_by_its_first_line() -> None:
+    fatal = 'Fatal Python error: Segmentation fault\n\nStack:\n  File "<string>", line 1\n'
+    assert last_line(fatal) == "Fatal Python error: Segmentation fault"
+    assert last_line("a\nb\n\n") == "b"
