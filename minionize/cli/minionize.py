@@ -12,6 +12,7 @@ from minionize.cli.ending import die_of, finish, one_line, say
 from minionize.cli.plain import read
 from minionize.errors import UsageError
 from minionize.settings import Loaded, Settings
+from minionize.worker.collecting import SeldomCollecting
 
 NAME = "minionize"
 
@@ -35,6 +36,9 @@ def run(args: Sequence[str]) -> int:
 def be_minion(cmd: Sequence[str], given: Mapping[str, Any]) -> int:
     """Run `cmd` on params until it is over; returns the exit status. `given`: settings."""
     loaded = settings.load(given)
+    seldom = SeldomCollecting()
+    if loaded.settings.inline:
+        seldom.restore()
     if cmd and loaded.settings.call and loaded.origins["call"] != "--call":
         # A CMD that is typed counts more than a function that all minions are told of.
         loaded = loaded._replace(settings=replace(loaded.settings, call=None))

@@ -7,8 +7,8 @@ A callback is a ProcessCallback (a program is started for each param) or a FuncC
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 
 from minionize.values import Lease, Param
 
@@ -26,8 +26,10 @@ class Hooks(Protocol):
         """After a run that failed."""
 
 
-@dataclass(frozen=True)
-class Invocation:
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+class Invocation(NamedTuple):
     """How a program is started for one param."""
 
     argv: list[str]
@@ -37,7 +39,7 @@ class Invocation:
     stderr: str | None = None
     """Files for the run's output; they appear whole, at a good end. None: the minion's own."""
     stdin: bytes | None = None
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = _NOTHING
     """On top of the minion's own environment and the MINION_ variables."""
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import select
 from collections import deque
-from dataclasses import dataclass, field
 
 from minionize.contracts.crew import Outcome, Verdict
 from minionize.worker.output import Sink, Spool
@@ -16,19 +15,28 @@ BACKLOG = 32
 """So many runs whose output waits for a slow reader; with more, none is started."""
 
 
-@dataclass
+# No dataclasses: they are slow to import, and each minion would wait for that.
 class _Part:
-    sink: Sink
-    fd: int
-    start: int
-    end: int
+    """A part of a file that is still to be passed on."""
+
+    __slots__ = ("end", "fd", "sink", "start")
+
+    def __init__(self, sink: Sink, fd: int, start: int, end: int) -> None:
+        self.sink = sink
+        self.fd = fd
+        self.start = start
+        self.end = end
 
 
-@dataclass
 class _Delivery:
-    outcome: Outcome
-    parts: deque[_Part] = field(default_factory=deque)
-    lost: bool = False
+    """An ended run, and what of its output is not out yet."""
+
+    __slots__ = ("lost", "outcome", "parts")
+
+    def __init__(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+        self.parts: deque[_Part] = deque()
+        self.lost = False
 
 
 class Deliveries:

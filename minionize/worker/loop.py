@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 from minionize.contracts.crew import Crew, Outcome, Verdict
@@ -11,7 +11,8 @@ from minionize.contracts.engine import Engine
 from minionize.contracts.reporter import Reporter
 from minionize.errors import EngineUnavailable, MinionizeError
 from minionize.settings import Settings
-from minionize.values import Clock, Lease, SystemClock
+from minionize.values import Clock, SystemClock
+from minionize.worker.beating import Beating
 from minionize.worker.book import Book
 from minionize.worker.collecting import SeldomCollecting
 from minionize.worker.decisions import drained_status, lease_limit, stop_in_s, stopped_status
@@ -81,20 +82,29 @@ class Worker:
             say=self._say,
         )
         self._book = Book(self._link, reporter, settings, self._pace, self._clock, self._say)
-        self._beat_s = settings.lease_s / 4
+        beat_s = settings.lease_s / 4
         self._waiting = Waiting(
             crew,
             self._link,
             self._book,
             self._pace,
             max_crashes=settings.max_crashes,
-            beat_s=self._beat_s,
+            beat_s=beat_s,
+        )
+        self._beating = Beating(
+            self._link,
+            crew,
+            self._book,
+            self._waiting,
+            reporter,
+            guard,
+            clock=self._clock,
+            beat_s=beat_s,
+            say=self._say,
         )
         now = self._clock.monotonic()
         self._watching = Watching(self._link, settings, None if settings.quiet else live, now)
         self._began = now
-        self._beat_at = now + self._beat_s
-        self._guard_at = now
         self._lease_at = now
         self._revoke_at = now
         self._stops_before = 0
@@ -105,7 +115,7 @@ class Worker:
         self._kill_at = _NEVER
         self._leave_at = _NEVER
         if isinstance(crew, Inline):
-            crew.on_long_run(self._beat_meanwhile)
+            crew.on_long_run(self._beating.meanwhile)
 
     def run(self) -> Summary:
         """Work until the end that the settings ask for. Raises nothing of the queue's: the
@@ -138,19 +148,15 @@ class Worker:
 
     def _work(self) -> None:
         crew, link, stopping, clock = self._crew, self._link, self._stopping, self._clock
-        waiting, watching = self._waiting, self._watching
+        waiting, watching, beating = self._waiting, self._watching, self._beating
         while True:
             now = clock.monotonic()
             if not self._ending:
                 self._look_for_end(now)
             elif now >= self._kill_at or stopping.kill_now:
                 self._kill(now)
-            if now >= self._beat_at:
-                self._beat(now)
-            elif link.down and link.expired(now):
-                self._expire()
-            if self._guard is not None and now >= self._guard_at:
-                self._tell_guard(self._guard, now)
+            if now >= beating.at or link.down:
+                beating.go_on(now)
             if waiting:
                 waiting.start(now)
             if link.flush_at is not None and now >= link.flush_at:
@@ -170,9 +176,8 @@ class Worker:
             if waiting.spares and not link.marked:
                 outcomes = self._run_on(outcomes)
             now = clock.monotonic()
-            if now >= self._beat_at:
-                # We may have slept for longer than the lease: ask before anything is told.
-                self._beat(now)
+            # We may have slept for longer than the lease: ask before anything is told.
+            beating.renew(now)
             if self._book.take(outcomes, bool(self._ending)) and not self._flush():
                 waiting.unsynced = True
 
@@ -202,14 +207,6 @@ class Worker:
             self._link.flush_at = now
         return outcomes
 
-    def _tell_guard(self, guard: Guard, now: float) -> None:
-        """All is well here; and there?"""
-        guard.beat()
-        self._guard_at = now + min(1.0, self._beat_s / 4)
-        lost = guard.watch()
-        if lost is not None:
-            self._say(lost)
-
     def _look_for_end(self, now: float) -> None:
         """Signals, orders, wall time, too many failures."""
         if self._stopping.why:
@@ -238,59 +235,6 @@ class Worker:
         self._kill_at = _NEVER
         self._stopping.kill_now = False
         self._leave_at = min(self._leave_at, now + _AFTER_KILL_S)
-
-    def _beat(self, now: float) -> None:
-        """Renew all leases, mark what runs for long, let the reporter write."""
-        link = self._link
-        lost = link.extend()
-        if lost:
-            self._lose(lost, "another minion has it")
-        if link.down:
-            if link.expired(now):
-                self._expire()
-            self._beat_at = max(now + 0.05, link.retry_at)
-        else:
-            self._beat_at = now + self._beat_s
-        running = self._crew.running()
-        marked, held = link.marked, link.held
-        fresh = [
-            lease
-            for lease, seconds in running
-            if seconds >= self._beat_s and lease.id not in marked and lease.id in held
-        ]
-        if fresh:
-            link.started(fresh)
-        self._book.report()
-        self._reporter.beat(len(running))
-
-    def _beat_meanwhile(self) -> None:
-        """Called from another thread while this one is inside a function (`--inline`)."""
-        now = self._clock.monotonic()
-        if self._guard is not None:
-            self._guard.beat()
-        with contextlib.suppress(MinionizeError):  # comes up again when this thread asks
-            if now >= self._beat_at:
-                self._beat(now)
-            elif self._link.down and self._link.expired(now):
-                self._expire()
-
-    def _expire(self) -> None:
-        """Nobody could renew the leases in time: they are lost."""
-        self._lose(self._link.give_up_all(), "the queue could not be reached for its lease")
-        self._waiting.unsynced = False
-
-    def _lose(self, lost: Collection[Lease], why: str) -> None:
-        ids = {lease.id for lease in lost}
-        unrun = self._waiting.drop(ids)
-        self._book.lost(lost, why)
-        executing = ids & {lease.id for lease, _ in self._crew.running()}
-        ids -= unrun
-        if executing:
-            some = ", ".join(sorted(executing)[:5]) + (", ..." if len(executing) > 5 else "")
-            self._say(f"lost the lease of {some} ({why}): killed, given up")
-        if ids:
-            self._book.aborting |= executing
-            self._crew.abort(ids)
 
     def _flush(self) -> bool:
         """Tell queue and reporter what gathered."""
@@ -358,9 +302,7 @@ class Worker:
 
     def _due_at(self) -> float:
         """When the loop must look after something at the latest."""
-        due_at = min(self._beat_at, self._ends_at, self._kill_at, self._watching.show_at)
-        if self._guard is not None and self._guard_at < due_at:
-            due_at = self._guard_at
+        due_at = min(self._beating.at, self._ends_at, self._kill_at, self._watching.show_at)
         flush_at = self._link.flush_at
         return due_at if flush_at is None or flush_at > due_at else flush_at
 
