@@ -55,6 +55,9 @@ class Link:
         self._stuck: set[str] = set()
         """What could not be written, though the queue can be read and leases renewed: a full
         disk. Only writing it tells that the queue is well again."""
+        self._given_up: list[Lease] = []
+        """Given up while nobody could be asked. If the queue kept them for us, since others
+        could not reach it either, they are stuck until we give them back."""
 
     @property
     def down(self) -> bool:
@@ -95,6 +98,7 @@ class Link:
         if not self.held:
             self._renewed_at = self._clock.monotonic()
         try:
+            self._return_given_up()
             leases = self.engine.lease(limit, wait_s)
         except EngineUnavailable as error:
             self._failed(error)
@@ -162,6 +166,7 @@ class Link:
             return []
         asked_at = self._clock.monotonic()
         try:
+            self._return_given_up()
             lost = list(self.engine.extend(self.held.values()))
         except EngineUnavailable as error:
             if error.renewed:
@@ -176,6 +181,7 @@ class Link:
     def give_up_all(self) -> list[Lease]:
         """All leases are lost, since nobody could renew them; what is not settled yet."""
         lost = list(self.held.values())
+        self._given_up += lost
         self.held.clear()
         self.marked.clear()
         self.acks.clear()
@@ -210,6 +216,12 @@ class Link:
             return None
         self._reached()
         return stats
+
+    def _return_given_up(self) -> None:
+        """Uncharged; those that are another's by now stay with it."""
+        if self._given_up:
+            self.engine.nack(self._given_up, charge=False)
+            self._given_up.clear()
 
     def _forget(self, leases: Iterable[Lease]) -> None:
         forget = self.held.pop

@@ -190,9 +190,9 @@ class Worker:
         # With fewer there is time for a trip to the queue.
         few = self._pace.ahead // 2
         fresh = outcomes
-        while now < until:
+        while now < until and not stopping.why:
             waiting.start(now)
-            if len(waiting.spares) <= few or stopping.why:
+            if len(waiting.spares) <= few:
                 break
             for outcome in fresh:
                 if outcome.verdict is not Verdict.DONE:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import threading
@@ -482,6 +483,34 @@ def test_a_crew_bug_still_leaves_the_queue_and_the_signals_in_order(make: Make) 
         made.run()
     stats = made.queue.stats()
     assert (stats.waiting, stats.running) == (2, 0)
+
+
+def test_garbage_is_looked_for_seldom_only_while_it_works(make: Make) -> None:
+    before = gc.get_threshold()
+    seen: list[int] = []
+
+    def does(lease: Lease) -> Outcome:
+        seen.append(gc.get_threshold()[0])
+        return done(lease)
+
+    make(does, [0]).run()
+    assert gc.get_threshold() == before
+    assert seen[0] > before[0]
+
+
+def test_the_next_runs_start_before_the_books_are_done(make: Make) -> None:
+    made = make(done, range(3000))
+    told: list[int] = []
+    report = made.events.report
+
+    def count(events: Sequence[Event]) -> None:
+        told.append(sum(event.kind is Kind.ACK for event in events))
+        report(events)
+
+    made.events.report = count  # type: ignore[method-assign]
+    summary = made.run()
+    assert (summary.done, sum(told)) == (3000, 3000)
+    assert max(told) > 10, "short runs are told together"
 
 
 def test_stopping_leaves_no_handlers_and_no_descriptors(make: Make) -> None:
