@@ -5,7 +5,8 @@
 #
 #   (nothing)  lint, types, floors, and all tests that need nothing installed into the system
 #   unit       the same with the fast tests alone
-#   all        all tests; one that lacks its server has failed
+#   all        all tests; one that lacks its server has failed. As root on Debian it installs
+#              what the servers are made of
 #
 # The environment is made once, in ${XDG_CACHE_HOME:-~/.cache}/minionize-tests, and anew when
 # pyproject.toml changes. PYTHON=python3.12 chooses the Python. The last line is pytest's own.
@@ -31,6 +32,11 @@ PATH="$environment/bin:$PATH"
 export PATH
 unset PYTHONPATH PYTHONHOME VIRTUAL_ENV
 python --version
+
+if [ "$which" = all ]; then
+    section "servers"
+    sh tests/services/install.sh
+fi
 
 failed=""
 check() {

@@ -1,0 +1,1 @@
+"""Real servers for the tests, each started by its own module and gone with the test."""
