@@ -8,12 +8,12 @@ import os
 from dataclasses import dataclass, field
 
 import pytest
-
-from minionize.values import Lease
 from simulated.choices import Chooser, Path
 from simulated.people import Story
 from simulated.schedules import search, told
 from simulated.world import World
+
+from minionize.values import Lease
 
 SECONDS = float(os.environ.get("MINIONIZE_SIMULATION_S", "100")) / 5
 
@@ -70,6 +70,21 @@ def telling(scope: Scope, chooser: Chooser, trace: bool) -> World:
             )
 
     return told(world, prepare)
+
+
+POWER_CUTS = [
+    Scope("alone on a disk", {"power": 1}, ends={"1": "bury", "2": "fail"}, marks=True),
+    Scope("taking over", {"power": 1}, ends={"1": "die", "2": "back"}, marks=True),
+    Scope("sharing a disk", {"power": 1}, hosts=2, ends={"1": "die", "2": "fail"}, marks=True),
+]
+
+
+@pytest.mark.parametrize("scope", POWER_CUTS, ids=lambda scope: scope.name.replace(" ", "-"))
+def test_power_cut_at_every_call(scope: Scope) -> None:
+    """What was not synced is thrown away, names too; wherever it happens, others can go on."""
+    tally = search(lambda chooser, trace: telling(scope, chooser, trace), scope.budget, 1e9)
+    print(f"{scope.name}: {tally}")
+    assert tally.exhausted and tally.schedules > 60
 
 
 @pytest.mark.parametrize("scope", SCOPES, ids=lambda scope: scope.name.replace(" ", "-"))

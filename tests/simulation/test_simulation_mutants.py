@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 
 import pytest
-
 from simulated.mutants import MUTANTS, Mutant
 from simulated.schedules import at_random
 from simulated.world import Violation

@@ -8,7 +8,6 @@ import random
 import time
 
 import pytest
-
 from simulated.schedules import at_random
 
 SHARES = 4

@@ -17,6 +17,9 @@ class Chooser(Protocol):
     def pick(self, kind: str, options: int) -> int:
         """One of 0 to options - 1; 0 is what happens where nothing goes wrong."""
 
+    def quiet(self) -> None:
+        """Nothing goes wrong any more."""
+
 
 class Dice:
     """Random decisions, the same for the same seed."""

@@ -6,7 +6,6 @@ cache, and the host's crash is a power cut.
 
 from __future__ import annotations
 
-import errno
 import os
 from dataclasses import dataclass
 from typing import Any, NamedTuple

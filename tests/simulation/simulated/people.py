@@ -18,7 +18,7 @@ from simulated.world import Actor, Crashed, Violation, World
 PATH = "/queue"
 MAX_CRASHES = 3
 
-ENDS = ("ack", "back", "fail", "later", "bury", "keep")
+ENDS = ("ack", "back", "fail", "later", "bury", "keep", "die")
 Deciding = Callable[[Lease], str]
 """How a run of a param ends: one of ENDS."""
 
@@ -129,9 +129,9 @@ class Story:
         if not self.exists:
             return  # nobody came as far as to make a queue
         for number in (1, 2):
-            host = (number - 1) % len(world.hosts)
+            where = (number - 1) % len(world.hosts)
             fresh = self.minion(
-                f"fresh{number}", host, lambda _: "ack", limit=10, rounds=400, wait_s=0.0
+                f"fresh{number}", where, lambda _: "ack", limit=10, rounds=400, wait_s=0.0
             )
             fresh.mortal = False
         world.run()
@@ -250,6 +250,8 @@ class Minion:
         end = self.decide(lease)
         if end == "keep":
             return
+        if end == "die":
+            self.actor.world.kill(self.actor, inside=True)
         if end == "ack":
             self.story.audit.acked.add(one)
             self.engine.ack([lease])

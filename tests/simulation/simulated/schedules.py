@@ -14,6 +14,7 @@ from simulated.choices import Chooser, Dice, Path, Pruned
 from simulated.people import Story
 from simulated.world import Violation, World
 
+_ENDINGS = ("ack", "back", "fail", "later", "bury", "keep")
 _SHOWN = 400
 _LIMITED = {"kill": 4, "power": 2, "pause": 4, "fail": 8, "fail head": 8}
 """How often at most."""
@@ -126,7 +127,7 @@ def at_random(
 
     def prepare(story: Story) -> None:
         def decide(_: Lease) -> str:
-            return ENDINGS[world.chooser.pick("end", len(ENDINGS))]
+            return _ENDINGS[world.chooser.pick("end", len(_ENDINGS))]
 
         first = 1
         for number in range(1 if small else dice.choice((1, 1, 2))):
@@ -166,6 +167,3 @@ def at_random(
         raise Violation(f"seed {seed}: {error!r}, after\n{last}") from error
     finally:
         layout._MAX_BODY, layout.GROW_BY = whole, grow
-
-
-ENDINGS = ("ack", "back", "fail", "later", "bury", "keep")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import struct
 from collections.abc import Callable
@@ -314,7 +315,7 @@ class SimulatedCalls(real.Calls):
         folder.set(name, None, self.actor.host.number, self.world.now)
 
     def _listdir(self, path: str) -> list[str]:
-        folder, name = self._walk(f"{path}/x", fresh=False)
+        folder, _ = self._walk(f"{path}/x", fresh=False)
         found = sorted(
             name for name in folder.names if self._seen(folder, name, fresh=False) is not None
         )
@@ -356,5 +357,5 @@ class SimulatedCalls(real.Calls):
         assert isinstance(node, Inode)
         taken = node.holder is not None and node.holder is not opened
         self.actor.told("getlock", taken)
-        kind = real.fcntl.F_WRLCK if taken else real.fcntl.F_UNLCK
+        kind = fcntl.F_WRLCK if taken else fcntl.F_UNLCK
         return struct.pack(_FLOCK, kind, os.SEEK_SET, 0, 1, 0)

@@ -282,12 +282,12 @@ class World:
         for one in victims:
             one.dead = True
             for opened in one.fds.values():
-                node = opened.node
-                if isinstance(node, Inode) and node.holder is opened:
+                locked = opened.node
+                if isinstance(locked, Inode) and locked.holder is opened:
                     if self.shared:
-                        self.released.append((self.now + LOCK_KEPT_S, node, opened))
+                        self.released.append((self.now + LOCK_KEPT_S, locked, opened))
                     else:
-                        node.holder = None
+                        locked.holder = None
             one.fds.clear()
         host.boots += 1
         if self.audit is not None:
