@@ -15,13 +15,21 @@ MAY_BEGIN_JSON = frozenset('-0123456789"[{tfn')
 
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 _BREAKS = re.compile(r"[\r\n]\s*")
+_INFINITY = float("inf")
 
 
 def _constant(name: str) -> object:
     raise ValueError(f"{name} is no JSON")
 
 
-decoder = json.JSONDecoder(parse_constant=_constant)
+def _float(text: str) -> float:
+    value = float(text)
+    if value in (_INFINITY, -_INFINITY):
+        raise ValueError(f"no number that fits: {text[:40]} is infinity to most programs")
+    return value
+
+
+decoder = json.JSONDecoder(parse_constant=_constant, parse_float=_float)
 scan_once: Callable[[str, int], tuple[Any, int]] = vars(decoder)["scan_once"]
 """(text, begin) → (value, end); StopIteration or ValueError for what is no JSON."""
 

@@ -143,6 +143,8 @@ def test_noise_never_stops_who_skips_bad_lines(noise: bytes, format: str, size: 
         ("lines", b"\xff\xfea\0", "UTF-16"),
         ("jsonl", b'{"a":1}\n\n{"a":\n', "line 3: no JSON"),
         ("jsonl", b"1\nNaN\n", "line 2: NaN is no JSON"),
+        ("jsonl", b"1\n1e999\n", "line 2: no number that fits: 1e999"),
+        ("json", b"[1, -1e400]", "no number that fits: -1e400"),
         ("jsonl", b"-Infinity\n", "line 1: -Infinity is no JSON"),
         ("jsonl", b"1 2\n", "line 1: no JSON: more text after the value at column 2"),
         ("jsonl", b"hello\n", "--format lines"),
