@@ -25,6 +25,8 @@ class State:
     """Where each param is that is not settled, and each dead letter."""
     settled: frozenset[int] = frozenset()
     slots: tuple[Slot, ...] = ()
+    texts: dict[int, str] = field(default_factory=dict)
+    """By id."""
 
 
 class Audit:
@@ -37,7 +39,8 @@ class Audit:
         self._files: dict[tuple[object, int], list[tuple[int, int]]] = {}
         self._states: dict[tuple[int, str, str], State] = {}
         self.state = State()
-        self.texts: dict[int, str] = {}
+        self._texts_now: dict[int, str] = {}
+        self._segments: dict[tuple[object, int], list[str]] = {}
         self.acked: set[int] = set()
         """Params that some minion said are done."""
         self.dropped: set[int] = set()
@@ -64,6 +67,11 @@ class Audit:
             return node.mark
         node.view(0)
         return node.view_marks[0]
+
+    @property
+    def texts(self) -> dict[int, str]:
+        """What was put, by id."""
+        return self.state.texts
 
     def look(self) -> None:
         """Judge the queue, if its head changed."""
@@ -117,14 +125,13 @@ class Audit:
             if source == "p":
                 begin = header["first"]
                 found = [(begin + place, 0) for place in range(len(lines))]
-                for place, line in enumerate(lines):
-                    known = self.texts.setdefault(begin + place, line)
-                    if known != line:
-                        raise Violation(f"param {begin + place} was {known}, and is {line} now")
+                self._segments[key] = lines
             else:
                 records = map(parse_record, lines)
                 found = [(record.id, record.crashes) for record in records]
             self._files[key] = found
+        if source == "p":
+            self._texts_now.update(zip((one for one, _ in found), self._segments[key], strict=True))
         return found
 
     def _claimed(self, claim: Claim) -> list[int]:
@@ -164,10 +171,15 @@ class Audit:
             records[at] = record
         after = tuple(slots.decode(record or "") for record in records)
         self._freed(before.slots, after)
+        texts: dict[int, str] = {}
+        self._texts_now = texts
         for number in range(1, head.segments + 1):
             self._lines("p", number)
-        if len(self.texts) < head.put:
-            raise Violation(f"{head.put} params are put, and segments hold {len(self.texts)}")
+        if len(texts) != head.put:
+            raise Violation(f"{head.put} params are put, and segments hold {len(texts)}")
+        for one, text in before.texts.items():
+            if texts.get(one) != text:
+                raise Violation(f"param {one} was {text}, and is {texts.get(one)} now")
         places: dict[int, str] = {}
 
         def stand(ids: list[int], place: str) -> None:
@@ -201,7 +213,7 @@ class Audit:
             back = frozenset(one for one in back if before.places.get(one) != "dead")
         if back:
             raise Violation(f"params {sorted(back)} were settled and are back")
-        return State(head.put, places, settled, after)
+        return State(head.put, places, settled, after, texts)
 
     def _freed(self, before: tuple[Slot, ...], after: tuple[Slot, ...]) -> None:
         """Whose slot was taken over: what ran then may be charged when it is freed."""

@@ -115,7 +115,7 @@ class SimulatedCalls(real.Calls):
             if name == "lock" and found is not False:
                 # The server gave it, and the client does not know: gone with the descriptor.
                 actor.told("lock")
-            world.after(self, name, given)
+        world.after(self, name, given)
         raise failed(number)
 
     def is_head(self, fd: int) -> bool:
