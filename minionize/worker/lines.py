@@ -11,6 +11,8 @@ from minionize.worker.summary import Summary
 _BURST = 10
 """So many lines at once; after that one a second."""
 _SHOWN = 160
+_STOPPED = (75, 130)
+"""Exit statuses of a minion that was told to stop while params remained."""
 
 
 def printable(text: str, most: int = _SHOWN) -> str:
@@ -92,6 +94,11 @@ def last_words(summary: Summary, stats: Stats | None, dead_ids: Sequence[str] | 
     if summary.lost:
         text += f", {summary.lost} lost to other minions"
     text += f" in {duration(summary.seconds)}"
+    if summary.exit_status in _STOPPED:
+        text += f", stopped ({summary.why})"
+        if stats is not None and stats.put is not None:
+            left = (stats.waiting or 0) + (stats.delayed or 0) + (stats.running or 0)
+            text += f", {left} left"
     if dead and dead_ids is None:
         text += ": see minion failures"
     elif dead and dead_ids:

@@ -275,7 +275,7 @@ class Worker:
             self._flush()
         if link.down and now < link.retry_at:
             return
-        wait_s = 0.0 if in_hand or not self._watching.idle else IDLE_WAIT_S
+        wait_s = 0.0 if in_hand else self._watching.patience_s(now)
         leases = link.lease(limit, wait_s)
         if not leases:
             self._lease_at = now + BUSY_TICK_S if in_hand else now

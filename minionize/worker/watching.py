@@ -9,6 +9,7 @@ from minionize.worker.link import Link
 from minionize.worker.live import EVERY_S, STATS_EVERY_S, Live, Progress
 
 IDLE_WAIT_S = 0.25
+_FIRST_LOOK_S = 0.02
 _NEVER = float("inf")
 
 
@@ -22,7 +23,7 @@ class Watching:
         self._progress = Progress()
         self._idle_since: float | None = None
         self._stats_at = now
-        self._every_s = IDLE_WAIT_S
+        self._every_s = _FIRST_LOOK_S
         self.stats: Stats | None = None
         """As of the last time they were asked for."""
         self.show_at = _NEVER if live is None else now
@@ -36,7 +37,12 @@ class Watching:
     def got_some(self) -> None:
         """Params came."""
         self._idle_since = None
-        self._every_s = IDLE_WAIT_S
+        self._every_s = _FIRST_LOOK_S
+
+    def patience_s(self, now: float) -> float:
+        """How long the queue may wait for a param before it is asked again whether that was all:
+        a moment at first, for a short campaign's end should not take longer than its work."""
+        return 0.0 if not self.idle else min(IDLE_WAIT_S, max(0.001, self._stats_at - now))
 
     def idle_is_over(self, now: float) -> Ended:
         """With nothing held and nothing got: whether that was all."""
