@@ -177,9 +177,19 @@ class Batches:
             except FileExistsError:
                 # A dead process's orphan, or our own request, repeated by an NFS client.
                 if not calls.same_file(draft, path):
+                    self._void(path)
                     calls.rename(draft, path)
         except OSError as error:
             raise unavailable(error, "cannot publish", path) from error
+
+    def _void(self, path: str) -> None:
+        # A host that saw the orphan's name goes on seeing it there for a while, and must know.
+        fd = self._calls.open(path, write=True)
+        try:
+            self._calls.pwrite(fd, _front(0, 0), 0)
+            self._calls.sync(fd)
+        finally:
+            self._calls.close(fd)
 
     def discard(self, paths: Sequence[str]) -> None:
         """Remove drafts, the last first: a later clean-up counts on no gaps."""
@@ -290,6 +300,8 @@ def _parse(path: str, fd: int, content: bytes, number: int) -> Index:
         )
     except (ValueError, KeyError, TypeError) as error:
         raise damaged(path, "its first line is no header") from error
+    if index.number == 0:
+        raise NotVisible(path)  # an orphan under its old name: the file itself comes into sight
     if index.number != number:
         raise damaged(path, f"it says that it is number {index.number}")
     blocks = -(-index.length // index.step)

@@ -195,6 +195,9 @@ class SimulatedCalls(real.Calls):
                 raise failed(errno.ENOENT, path)
             found = self._create(folder, name)
         self.actor.told("open", found.key)
+        host = self.actor.host.number
+        if self.world.shared and isinstance(found, Inode) and not found.dirty.get(host):
+            found.forget(host)  # what is closed is on the server, what is opened comes from it
         return self._new_fd(found, path)
 
     _open_append = _open
