@@ -88,7 +88,10 @@ class FileQueue:
         if not numbers:
             return False
         with self.room.head as head:
-            return head.segments >= numbers[-1] and drafting.is_linked("p")
+            if head.segments < numbers[-1] or not drafting.is_linked("p"):
+                return False
+            self.room.head.write()  # what failed may stand in the cache alone
+            return True
 
     @contextmanager
     def feeding(self) -> Iterator[None]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 LOCK_KEPT_S = 40.0
 """How long a server keeps the lock of a host that is cut off or dead."""
-STALE_S = 45.0
+STALE_S = 60.0
 """How long a host may see an old state of a folder."""
 MAX_STEPS = 60_000
 
@@ -326,7 +326,7 @@ class World:
                 getattr(calls, f"_{name}")(fd, piece[: len(piece) // 2], *rest)
             self.kill(actor, inside=True)
         if pick("pause", 2):
-            seconds = self.lease_s * (1.3 + 2 * pick("long", 2))
+            seconds = self.lease_s * (1.3 + 0.7 * pick("long", 2))
             self.note(f"--- {actor.name} stands still for {seconds:g} s")
             actor.paused_until = self.now + seconds
             self._away(actor)
