@@ -15,7 +15,7 @@ from simulated.world import World
 
 from minionize.values import Lease
 
-SECONDS = float(os.environ.get("MINIONIZE_SIMULATION_S", "100")) / 5
+SECONDS = float(os.environ.get("MINIONIZE_SIMULATION_S", "60")) / 5
 
 
 @dataclass(frozen=True)

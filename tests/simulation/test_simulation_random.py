@@ -12,7 +12,7 @@ from simulated.schedules import at_random
 
 SHARES = 4
 """Tests that can run beside each other."""
-SECONDS = float(os.environ.get("MINIONIZE_SIMULATION_S", "80")) / SHARES
+SECONDS = float(os.environ.get("MINIONIZE_SIMULATION_S", "40")) / SHARES
 """For all shares; an hour finds more than a minute."""
 REGRESSIONS = (0, 2, 9, 34, 54, 107, 133, 200, 439, 538, 631, 650, 774, 1264, 1512, 5009)
 """Seeds that once found something."""
