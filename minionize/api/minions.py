@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from minionize.api.common import load_settings, say
 from minionize.callbacks.func import FuncCallback
+from minionize.errors import UsageError
 
 if TYPE_CHECKING:
     from minionize.assembly import Minion
@@ -19,6 +20,9 @@ def minionizer(callback: Any, **settings: Any) -> Minion:
     """
     from minionize.assembly import make_minion
 
+    if isinstance(callback, type) and hasattr(callback, "invocation"):
+        name = callback.__name__
+        raise UsageError(f"minionizer needs an object, not the class {name}: give {name}()")
     if not hasattr(callback, "invocation") and not isinstance(callback, FuncCallback):
         callback = FuncCallback(callback)
     return make_minion(load_settings(settings), callback, lines=say)

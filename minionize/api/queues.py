@@ -14,7 +14,7 @@ from minionize.settings import Settings
 from minionize.values import Entry, MinionInfo, Param, State, Stats
 
 
-def open_queue(url: str | None = None, **settings: Any) -> QueueHandle:
+def open_queue(url: str | os.PathLike[str] | None = None, **settings: Any) -> QueueHandle:
     """The queue that `url` names (None: the one of the settings), to be filled and looked into.
 
     A context manager. A missing queue is made by `put`, and is NoSuchQueue to everything else.

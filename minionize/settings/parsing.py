@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,7 +23,9 @@ _ENDS = ("done", "later", "dead", "failed")
 
 
 def text(value: Any) -> str:
-    """A string as it is; numbers as they are written."""
+    """A string as it is; numbers as they are written; paths as strings."""
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
     if isinstance(value, (str, int, float)) and not isinstance(value, bool):
         return str(value)
     raise ValueError(f"{value!r} is no text")

@@ -136,6 +136,8 @@ def _sweep_here(env: Mapping[str, str]) -> str | None:
 def _load_dotenv() -> frozenset[str]:
     """Take `.env` into the environment; the names that came from it."""
     if not os.path.isfile(DOTENV):
+        if os.path.lexists(DOTENV):
+            raise UsageError(f"{DOTENV} is no file that can be read: mend or remove it")
         return frozenset()
     import dotenv
 

@@ -155,8 +155,14 @@ class Launcher:
         """Start it in `folder`, which is made. The minion has one thread, so it may go there
         itself for a moment."""
         path = self._program(argv[0])
-        os.makedirs(folder, exist_ok=True)
-        os.chdir(folder)
+        try:
+            os.makedirs(folder, exist_ok=True)
+            os.chdir(folder)
+        except OSError as error:
+            why = os.strerror(error.errno or 0)
+            raise NotStarted(
+                Verdict.FAILED, f"cannot enter its folder: {why}", f"{folder}: {why}: see --chdir"
+            ) from error
         try:
             return self._start(path, argv, env, actions)
         finally:

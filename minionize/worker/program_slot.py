@@ -95,8 +95,10 @@ class Slot:
                 self.draft_err = self.draft_out
             elif wanted.stderr is not None:
                 self.draft_err = Draft(wanted.stderr, self._mark + ".err")
-        except (OSError, ValueError) as error:
+        except ValueError as error:
             raise NotStarted(Verdict.FAILED, f"cannot write its output: {error}") from error
+        except OSError as error:
+            raise NotStarted(Verdict.FAILED, *_no_output("write", error)) from error
 
     @property
     def plain(self) -> bool:
@@ -127,9 +129,8 @@ class Slot:
                 self.draft_out.keep()
                 self.draft_out = None
         except OSError as error:
-            return outcome._replace(
-                verdict=Verdict.FAILED, reason=f"cannot keep its output: {error}"
-            )
+            reason, detail = _no_output("keep", error)
+            return outcome._replace(verdict=Verdict.FAILED, reason=reason, detail=detail)
         return outcome
 
     def tidy(self) -> None:
@@ -154,3 +155,12 @@ class Slot:
 
 def _fd(draft: Draft | None) -> int:
     return -1 if draft is None else draft.fd
+
+
+def _no_output(what: str, error: OSError) -> tuple[str, str]:
+    """Reason, fit for grouping, and detail, with the file and what to do."""
+    why = os.strerror(error.errno or 0)
+    return (
+        f"cannot {what} its output: {why}",
+        f"{error.filename or 'a file of its output'}: {why}: see --stdout, --stderr",
+    )

@@ -177,6 +177,13 @@ class Field:
         faults = Faults()
         return [event for _, event in read_events(self.queue / "report", faults)]
 
+    def reported_its_end(self, minion: Process) -> bool:
+        """Whether its last event is in the report: it was done with all its work."""
+        return any(
+            event.kind is Kind.END and source.pid == minion.pid
+            for source, event in read_events(self.queue / "report", Faults())
+        )
+
     def assert_nobody_charged(self) -> None:
         """Nothing in the report or among the dead tells of a failed attempt."""
         for event in self.events():

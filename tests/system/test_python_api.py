@@ -454,3 +454,13 @@ def test_ctrl_c_is_a_keyboard_interrupt_and_charges_nobody(tmp_path: Path, call:
     with open_queue("file:q") as queue:
         assert {entry.attempt for entry in queue.scan("waiting")} == {1}
         assert queue.stats().waiting == 3
+
+
+def test_a_class_in_place_of_a_callback_is_refused_and_a_path_is_a_queue(tmp_path: Path) -> None:
+    with pytest.raises(
+        UsageError, match=r"not the class ProcessCallback: give ProcessCallback\(\)"
+    ):
+        minionizer(ProcessCallback)
+    with open_queue(tmp_path / "by-path") as queue:
+        assert queue.put([1, 2]) == 2
+    assert (tmp_path / "by-path" / "head").exists()

@@ -243,7 +243,16 @@ def test_chdir_makes_the_folder_and_relative_programs_count_from_the_start(
 def test_a_folder_that_cannot_be_is_a_failed_attempt(make: Make) -> None:
     outcome = end_of(make(Runs("true", chdir="/proc/nothing/here")))
     assert outcome.verdict is Verdict.FAILED
-    assert "/proc/nothing" in outcome.reason
+    assert outcome.reason == "cannot enter its folder: No such file or directory"
+    assert "/proc/nothing/here" in outcome.detail and "--chdir" in outcome.detail
+
+
+def test_a_file_of_output_that_cannot_be_is_one_reason_for_all_params(make: Make) -> None:
+    for number in (1, 2):
+        outcome = end_of(make(Runs("true", stdout=f"/proc/nothing/{number}")))
+        assert outcome.verdict is Verdict.FAILED
+        assert outcome.reason == "cannot write its output: No such file or directory"
+        assert "/proc/nothing" in outcome.detail and "--stdout" in outcome.detail
 
 
 def test_a_script_without_a_first_line_is_run_by_the_shell(make: Make, tmp_path: Path) -> None:

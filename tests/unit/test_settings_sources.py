@@ -222,3 +222,10 @@ def test_a_letter_too_few_is_always_told(name: str, data: st.DataObject) -> None
 
 def test_known_variables_are_not_misspelt() -> None:
     assert not [*misspelt([*BY_VARIABLE, *OTHER_VARIABLES, "MINIONS", "PATH"])]
+
+
+def test_a_dotenv_that_is_no_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").mkdir()
+    with pytest.raises(UsageError, match=r"\.env is no file"):
+        load()
