@@ -62,15 +62,15 @@ class Held:
                 self.left += 1
 
     def adopt(self, pieces: Iterable[Piece]) -> None:
-        """The head's word on what is covered: what it covers no longer is not ours."""
+        """The head's word on what is covered: what it covers no longer is not ours; what it covers
+        again (a write that was read was lost with its disk's cache) is ours anew."""
+        before = self._mask(self.pieces)
         self.pieces = list(pieces)
-        covered = bytearray(len(self.live))
-        self.covered = 0
-        for begin, end in self.pieces:
-            covered[begin - self.start : end - self.start] = b"\1" * (end - begin)
-            self.covered += end - begin
-        live = int.from_bytes(self.live, "big") & int.from_bytes(covered, "big")
-        self.live = bytearray(live.to_bytes(len(covered), "big"))
+        self.covered = count(self.pieces)
+        covered = self._mask(self.pieces)
+        again = covered & ~before
+        live = int.from_bytes(self.live, "big") & covered | again
+        self.live = bytearray(live.to_bytes(len(self.live), "big"))
         self.left = self.live.count(1)
         self.todo = [
             (max(begin, low), min(end, high))
@@ -78,6 +78,14 @@ class Held:
             for low, high in self.pieces
             if max(begin, low) < min(end, high)
         ]
+        if again:
+            self.todo += open_pieces(again.to_bytes(len(self.live), "big"), self.start)
+
+    def _mask(self, pieces: Iterable[Piece]) -> int:
+        covered = bytearray(len(self.live))
+        for begin, end in pieces:
+            covered[begin - self.start : end - self.start] = b"\1" * (end - begin)
+        return int.from_bytes(covered, "big")
 
     def tight(self) -> list[Piece]:
         """The pieces that cover the open positions and nothing else."""
