@@ -78,3 +78,15 @@ def test_torn_lines_of_a_journal_count_for_nothing() -> None:
 @given(st.binary(max_size=100))
 def test_noise_is_no_journal(noise: bytes) -> None:
     parse_journal(noise)
+
+
+def test_what_is_covered_again_is_held_anew() -> None:
+    held = Held(Claim("p", 1, 1, ((5, 8),)))
+    held.todo = []
+    held.close(6)
+    held.adopt([(3, 6), (7, 10)])
+    assert held.tight() == [(3, 6), (7, 10)]
+    assert held.todo == [(3, 5), (8, 10)]  # 5 and 7 are leased already
+    assert held.left == held.covered == 6
+    held.adopt([(5, 6)])
+    assert (held.tight(), held.todo) == ([(5, 6)], [])

@@ -64,8 +64,11 @@ class Held:
     def adopt(self, pieces: Iterable[Piece]) -> None:
         """The head's word on what is covered: what it covers no longer is not ours; what it covers
         again (a write that was read was lost with its disk's cache) is ours anew."""
+        pieces = list(pieces)
+        if pieces:
+            self._reach(pieces[0][0], pieces[-1][1])
         before = self._mask(self.pieces)
-        self.pieces = list(pieces)
+        self.pieces = pieces
         self.covered = count(self.pieces)
         covered = self._mask(self.pieces)
         again = covered & ~before
@@ -80,6 +83,13 @@ class Held:
         ]
         if again:
             self.todo += open_pieces(again.to_bytes(len(self.live), "big"), self.start)
+
+    def _reach(self, begin: int, end: int) -> None:
+        """Room for positions from `begin` to `end`."""
+        ahead = bytes(max(0, self.start - begin))
+        behind = bytes(max(0, end - self.start - len(self.live)))
+        self.live = bytearray(ahead + self.live + behind)
+        self.start -= len(ahead)
 
     def _mask(self, pieces: Iterable[Piece]) -> int:
         covered = bytearray(len(self.live))
