@@ -6,8 +6,9 @@ import time
 
 import pytest
 from simulated.mutants import MUTANTS, Mutant
-from simulated.schedules import at_random
 from simulated.world import Violation
+
+from minionize.errors import MinionizeError
 
 PATIENCE_S = 45.0
 
@@ -20,10 +21,10 @@ def test_a_broken_rule_is_found_out(mutant: Mutant) -> None:
     with mutant.alive():
         while not found and (seed < 40 or time.monotonic() - begin < PATIENCE_S):
             try:
-                at_random(seed, more=mutant.chances, hosts=mutant.hosts, small=True)
-            except Violation as error:
+                mutant.story(seed)
+            except (Violation, MinionizeError) as error:
                 found = str(error)
             seed += 1
     assert found, f"{mutant.rule}: {seed} schedules, and nothing was wrong"
     # The engine as it is stands the same schedule.
-    at_random(seed - 1, more=mutant.chances, hosts=mutant.hosts, small=True)
+    mutant.story(seed - 1)

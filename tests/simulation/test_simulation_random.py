@@ -37,6 +37,10 @@ def test_nothing_is_lost_doubled_or_charged_to_innocents(share: int) -> None:
     print(f"{schedules} schedules from seed {begin_with} on, {steps} calls, {rate:.0f} a second")
 
 
+def test_what_a_disk_loses_after_it_was_read_is_held_anew() -> None:
+    at_random(707, more={"end": 0.8, "switch": 0.4}, small=True)
+
+
 @pytest.mark.parametrize("seed", REGRESSIONS)
 def test_what_once_failed_holds(seed: int) -> None:
     at_random(seed)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from minionize.engines.file import batches, head_file, member, minion, publishing, sweeping
+from simulated.schedules import at_random, crowd, zombie
+from simulated.world import World
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,15 @@ class Mutant:
     """What has to go wrong often for the rule to matter."""
     hosts: int | None = None
     """1 is a local disk."""
+    tell: Callable[[int], World] | None = None
+    """Another story than a random one."""
+
+    def story(self, seed: int) -> None:
+        """Tell the story in which the rule matters."""
+        if self.tell is not None:
+            self.tell(seed)
+        else:
+            at_random(seed, more=self.chances, hosts=self.hosts, small=True)
 
     @contextmanager
     def alive(self) -> Iterator[None]:
@@ -81,8 +92,7 @@ MUTANTS = [
             ("and slot.state == slots.LIVE", ""),
             ("and slot.owner == self.owner", ""),
         ),
-        {"pause": 0.02, "stale": 0.95, "kill": 0.005, "end": 0.5},
-        hosts=2,
+        tell=zombie,
     ),
     Mutant(
         "the journal is subtracted from the head",
@@ -116,7 +126,7 @@ MUTANTS = [
         member.Member,
         "join",
         (("head.lives += 1\n", "\n"),),
-        {"end": 0.8, "switch": 0.4},
+        tell=crowd,
     ),
     Mutant(
         "what a host has cached of the head is believed",

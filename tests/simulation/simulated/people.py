@@ -18,7 +18,7 @@ from simulated.world import Actor, Crashed, Violation, World
 PATH = "/queue"
 MAX_CRASHES = 3
 
-ENDS = ("ack", "back", "fail", "later", "bury", "keep", "die")
+ENDS = ("ack", "back", "fail", "later", "bury", "keep", "die", "stall")
 Deciding = Callable[[Lease], str]
 """How a run of a param ends: one of ENDS."""
 
@@ -185,7 +185,7 @@ class Minion:
                 why = error
             self.room.calls.sleep(1.0)
             self.room = self.story.room(self.actor)
-        if isinstance(why, NoSuchQueue) and not self.story.exists:
+        if not self.story.exists:
             raise Crashed  # whoever would have made the queue died before
         raise Violation(f"{self.actor.name} could never join: {why}")
 
@@ -226,7 +226,7 @@ class Minion:
                     raise Violation(f"{self.actor.name} got {lease}, which {owner} holds")
             story._check_text(lease.id, lease.text)
             before = self.held.get(lease.id)
-            if before is not None and before.token == lease.token:
+            if before is not None and before.token == lease.token and not story.world.lost_writes:
                 raise Violation(f"{self.actor.name} got {lease} twice")
             if lease.crashes > audit.charged[int(lease.id)]:
                 raise Violation(f"{lease} is innocent")
@@ -249,6 +249,9 @@ class Minion:
                 return
         end = self.decide(lease)
         if end == "keep":
+            return
+        if end == "stall":
+            self.actor.world.stall(self.actor, 2.8 * self.story.lease_s)
             return
         if end == "die":
             self.actor.world.kill(self.actor, inside=True)

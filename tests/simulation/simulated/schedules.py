@@ -86,6 +86,43 @@ def search(tell: Telling, budget: dict[str, int], seconds: float) -> Tally:
     return tally
 
 
+def zombie(seed: int) -> World:
+    """A minion stands still while it holds something, for nearly three leases; meanwhile it
+    is taken over, and another one gets its slot. Its host sees folders as they were a minute ago."""
+    world = World(Dice(seed, {"switch": 0.2, "stale": 1.0}, {}), hosts=2, shared=True)
+    stalled: set[str] = set()
+
+    def stall(lease: Lease) -> str:
+        if stalled:
+            return "ack"
+        stalled.add(lease.id)
+        return "stall"
+
+    def prepare(story: Story) -> None:
+        story.feeder("feeder", 1, [range(1, 21)])
+        story.minion("zombie", 0, stall, limit=2, run_s=3.0)
+        story.minion("sweeper", 1, lambda _: "ack", limit=1, run_s=20.0)
+        story.minion("heir", 1, lambda _: "ack", limit=3, run_s=20.0, late_s=212.0)
+
+    return told(world, prepare)
+
+
+def crowd(seed: int) -> World:
+    """Several minions give back at the same time."""
+    world = World(Dice(seed, {"switch": 0.4}, {}))
+
+    def some_fail() -> Callable[[Lease], str]:
+        ends = iter(["fail", "back", "fail", "back"])
+        return lambda _: next(ends, "ack")
+
+    def prepare(story: Story) -> None:
+        story.feeder("feeder", 0, [range(1, 5)])
+        for number in range(4):
+            story.minion(f"minion{number}", 0, some_fail(), limit=1)
+
+    return told(world, prepare)
+
+
 def at_random(
     seed: int,
     *,
@@ -125,6 +162,8 @@ def at_random(
         host.monotonic_off_s = dice.uniform(0, 1e5)
         host.wall_off_s = dice.choice((0.0, 0.0, 3600.0, -3600.0))
 
+    late = "pause" in (more or {})
+
     def prepare(story: Story) -> None:
         def decide(_: Lease) -> str:
             return _ENDINGS[world.chooser.pick("end", len(_ENDINGS))]
@@ -137,7 +176,7 @@ def at_random(
                 batches.append(range(first, first + count))
                 first += count
             story.feeder(f"feeder{number}", dice.randrange(hosts), batches)
-        for number in range(2 if small else dice.choice((1, 2, 2, 3, 4, 6))):
+        for number in range((3 if late else 2) if small else dice.choice((1, 2, 2, 3, 4, 6))):
             story.minion(
                 f"minion{number}",
                 dice.randrange(hosts),
@@ -145,14 +184,17 @@ def at_random(
                 limit=dice.choice((1, 2, 3, 8)),
                 rounds=dice.choice((5, 30)),
                 run_s=dice.choice((0.0, 0.0, 3.0, 20.0)),
-                late_s=dice.choice((0.0, 0.0, 0.0, 30.0, 150.0)) if not small or late else 0.0,
+                late_s=dice.choice(
+                    (0.0, 0.0, 100.0) if small else (0.0, 0.0, 0.0, 30.0, 100.0, 150.0)
+                )
+                if not small or late
+                else 0.0,
                 wait_s=dice.choice((0.0, 0.0, 2.0)),
                 marks=dice.random() < (0.9 if small else 0.4),
             )
         if dice.random() < 0.2 and not small:
             story.person("person", dice.randrange(hosts))
 
-    late = "pause" in (more or {})
     body = dice.choice((layout._MAX_BODY, 1500, 1000))
     whole, grow = layout._MAX_BODY, layout.GROW_BY
     layout._MAX_BODY, layout.GROW_BY = body, 4

@@ -105,6 +105,7 @@ class SimulatedCalls(real.Calls):
             assert isinstance(node, Inode)
             node.dirty.pop(opened.host, None)
             node.forget(opened.host)
+            world.lost_writes = True
         elif name == "close" or "after" in fault:
             try:
                 found = answer(*given)

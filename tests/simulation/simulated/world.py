@@ -142,6 +142,8 @@ class World:
         self.next: Actor | None = None
         self.steps = 0
         self.stopped = False
+        self.lost_writes = False
+        """Whether a disk threw away what it said it could not sync: leases may come again."""
         self.released: list[tuple[float, Inode, Opened]] = []
         """Locks that the server will take away, and when."""
         self.audit: Audit | None = None
@@ -327,9 +329,7 @@ class World:
             self.kill(actor, inside=True)
         if pick("pause", 2):
             seconds = self.lease_s * (1.3 + 0.7 * pick("long", 2))
-            self.note(f"--- {actor.name} stands still for {seconds:g} s")
-            actor.paused_until = self.now + seconds
-            self._away(actor)
+            self.stall(actor, seconds)
         if self.shared and pick("cut", 2):
             self.cut_off(actor.host, (20.0, 100.0)[pick("long", 2)])
             self._away(actor)
@@ -347,6 +347,12 @@ class World:
         """Just after a call that may have changed the head."""
         if name in ("pwrite", "fdatasync", "unlock", "close", "link"):
             self._landed()
+
+    def stall(self, actor: Actor, seconds: float) -> None:
+        """A process stands still, and goes on as if nothing had been."""
+        self.note(f"--- {actor.name} stands still for {seconds:g} s")
+        actor.paused_until = self.now + seconds
+        self._away(actor)
 
     def _away(self, actor: Actor) -> None:
         self.hub.switch()
