@@ -88,7 +88,7 @@ def search(tell: Telling, budget: dict[str, int], seconds: float) -> Tally:
 
 def zombie(seed: int) -> World:
     """A minion stands still while it holds something, for nearly three leases; meanwhile it
-    is taken over, and another one gets its slot. Its host sees folders as they were a minute ago."""
+    is taken over, and another one gets its slot. Its host sees folders a minute late."""
     world = World(Dice(seed, {"switch": 0.2, "stale": 1.0}, {}), hosts=2, shared=True)
     stalled: set[str] = set()
 
