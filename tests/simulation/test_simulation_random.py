@@ -28,9 +28,10 @@ def test_nothing_is_lost_doubled_or_charged_to_innocents(share: int) -> None:
         begin_with = 100_000 * share  # always the same
     else:
         begin_with = random.randrange(1 << 40) * SHARES
+    most = 60 if "CI" in os.environ else 1 << 40  # there a quick machine sees what a slow one does
     begin = time.monotonic()
     schedules = steps = 0
-    while schedules < 10 or time.monotonic() - begin < SECONDS:
+    while schedules < 10 or (schedules < most and time.monotonic() - begin < SECONDS):
         steps += at_random(begin_with + schedules).steps
         schedules += 1
     rate = schedules / (time.monotonic() - begin)
