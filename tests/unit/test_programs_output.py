@@ -115,7 +115,7 @@ def test_a_good_file_stays_when_a_later_run_fails(
 
 def test_a_file_that_cannot_be_is_a_failed_attempt(run: Callable[..., Outcome]) -> None:
     outcome = run("true", stdout="/proc/none/out")
-    assert outcome.verdict is Verdict.FAILED and "/proc/none" in outcome.reason
+    assert outcome.verdict is Verdict.FAILED and "/proc/none" in outcome.detail
 
 
 @pytest.fixture
