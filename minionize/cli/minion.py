@@ -10,6 +10,7 @@ from typing import NamedTuple, NoReturn, cast
 import click
 
 from minionize.cli.ending import finish
+from minionize.cli.version import version_option
 
 NAME = "minion"
 STATUS_NAME = "minion-status"
@@ -110,26 +111,9 @@ def _command(name: str) -> click.Command:
     return cast(click.Command, getattr(module, part.attribute))
 
 
-def _version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
-    if wanted and not ctx.resilient_parsing:
-        from importlib.metadata import version
-
-        click.echo(f"{NAME} {version('minionize')}")
-        ctx.exit()
-
-
 group = LazyGroup(
     NAME,
     help=HELP,
-    params=[
-        click.Option(
-            ["--version"],
-            is_flag=True,
-            is_eager=True,
-            expose_value=False,
-            callback=_version,
-            help="Show the version.",
-        )
-    ],
+    params=[version_option(NAME)],
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -8,6 +8,7 @@ import click
 
 from minionize.cli.minionize import NAME, be_minion
 from minionize.cli.options import SettingsCommand, click_options
+from minionize.cli.version import version_option
 
 BEFORE = """
 Run CMD on each param of a queue, until all of them are done or dead.
@@ -39,14 +40,6 @@ def _minionize(cmd: tuple[str, ...], **given: Any) -> int:
     return be_minion(cmd, given)
 
 
-def _version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
-    if wanted and not ctx.resilient_parsing:
-        from importlib.metadata import version
-
-        click.echo(f"{NAME} {version('minionize')}")
-        ctx.exit()
-
-
 def make_command(name: str = NAME) -> click.Command:
     """The command, also for `minion run`."""
     return SettingsCommand(
@@ -54,14 +47,7 @@ def make_command(name: str = NAME) -> click.Command:
         callback=_minionize,
         params=[
             *click_options(),
-            click.Option(
-                ["--version"],
-                is_flag=True,
-                is_eager=True,
-                expose_value=False,
-                callback=_version,
-                help="Show the version.",
-            ),
+            version_option(NAME),
             click.Argument(["cmd"], nargs=-1, type=click.UNPROCESSED, metavar="CMD [ARGS]..."),
         ],
         short_help="Be a minion: run CMD on each param of the queue.",
