@@ -46,9 +46,25 @@ class EngineUnavailable(MinionizeError):
     renewed = False
     """True where `extend` raised it and all leases are renewed nevertheless."""
 
+    busy = False
+    """True where the queue is there and serves others meanwhile: no reason to give it up."""
+
 
 class QueueDamaged(MinionizeError):
     """A file of the queue is broken beyond recovery; names the file. A retry won't help."""
+
+    exit_status = 69
+
+
+class LaunchRefused(MinionizeError):
+    """The scheduler did not take a launch, or can't be asked; has its own words."""
+
+    exit_status = 69
+
+
+class QueueRefused(MinionizeError):
+    """The queue's server does not let us in, or not do that; names the right or the credentials
+    that are missing. A retry won't help."""
 
     exit_status = 69
 

@@ -5,10 +5,25 @@ from __future__ import annotations
 import enum
 import json
 import time
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
+
+from minionize.errors import BadParam
 
 Param = Any
 """A param: one JSON value (None, bool, int, float, str, list, dict with str keys)."""
+
+RUN_VARIABLES = (
+    "MINION_PARAM",
+    "MINION_PARAM_FILE",
+    "MINION_PARAM_ID",
+    "MINION_ATTEMPT",
+    "MINION_ID",
+    "MINION_SLOT",
+    "MINION_DEADLINE",
+    "MINION_CHECKPOINT_DIR",
+)
+"""What the environment of a run holds, of which some may be missing."""
 
 
 class State(str, enum.Enum):
@@ -162,3 +177,13 @@ def to_text(param: Param) -> str:
     Raises ValueError or TypeError for what is no JSON (NaN, sets, keys that are no strings).
     """
     return json.dumps(param, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+
+
+def to_texts(params: Iterable[Param]) -> Iterator[str]:
+    """The same of each as it comes; BadParam for what is no JSON, with its place from 1."""
+    for place, param in enumerate(params, 1):
+        try:
+            text = to_text(param)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise BadParam(f"param {place} is no JSON ({error}): use JSON values only") from error
+        yield text

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
+from minionize.contracts.crew import Outcome
 from minionize.values import Lease, Param
 
 
@@ -49,3 +50,24 @@ class ProgramCallback(Protocol):
     def invocation(self, lease: Lease, slot: int) -> Invocation:
         """What to start. Raises Reject for a param that can never be an argument, any other
         exception fails the attempt."""
+
+
+class Apart(Protocol):
+    """What a ProgramCallback has as `apart` if its programs are no children of what the crew
+    starts: a container's belong to its runtime. To kill the run's process group is not enough
+    then, and its use of CPU and memory tells nothing."""
+
+    sweeper: list[str]
+    """Once `joins` was called: a command that ends and removes everything of this minion."""
+
+    def joins(self, minion_id: str, *, scratch: str, checkpoints: str | None) -> None:
+        """Before the first run: whose runs these are. `scratch`: the folder that the file with
+        a large param is in; `checkpoints`: that of all params' checkpoint folders."""
+
+    def remover(self, slot: int) -> list[str]:
+        """A command that ends and removes what the last run of this slot has left."""
+
+    def judge(self, outcome: Outcome) -> Outcome:
+        """The outcome with what the runtime itself has to do with it; without `exit_status` if
+        the program never ran. MinionizeError where the minion is at fault: then nobody is
+        charged, and the minion ends."""

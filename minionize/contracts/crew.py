@@ -7,8 +7,8 @@ ends them, and says how each ended. `worker/programs` and `worker/functions` are
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Collection, Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from minionize.values import Lease
 
@@ -84,3 +84,11 @@ class Crew(Protocol):
 
     def close(self) -> None:
         """End everything that was started, and release files and processes."""
+
+
+@runtime_checkable
+class Inline(Protocol):
+    """A crew that runs functions in this very thread, and then can't let it beat."""
+
+    def on_long_run(self, beat: Callable[[], None]) -> None:
+        """Call `beat` now and then from another thread while a run takes long."""

@@ -8,10 +8,10 @@ a driver's own errors are translated at the edge, with the cause kept.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from typing import Protocol
+from types import MappingProxyType
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from minionize.values import (
     Clock,
@@ -27,8 +27,7 @@ from minionize.values import (
 )
 
 
-@dataclass(frozen=True)
-class Traits:
+class Traits(NamedTuple):
     """What this engine's broker can do; the worker, the suite and the README go by it."""
 
     counts: bool = True
@@ -38,7 +37,8 @@ class Traits:
     counts_crashes: bool = True
     """A crash is charged to the params that were marked `started`, and only to them."""
     scans: bool = True
-    """`scan` lists params by state."""
+    """`scan` lists params in every state; otherwise in some states at most, and raises
+    NotSupported for the others."""
     keeps_done: bool = False
     """`scan(State.DONE)` and `requeue(..., State.DONE)` work, so reports need not hold params."""
     steers: bool = True
@@ -47,10 +47,15 @@ class Traits:
     """The queue's own folder, where reports and checkpoints can live beside it."""
     durable: bool = True
     """What `put` returned for outlives this process."""
+    ack_lag_s: float = 0.0
+    """Where acks travel in the background: what was acked in the last `ack_lag_s` before a crash
+    may come again, whatever was called since; not what was marked `started`."""
 
 
-@dataclass(frozen=True)
-class EngineOptions:
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+class EngineOptions(NamedTuple):
     """How an engine is opened; the URL says which queue."""
 
     lease_s: float = 60.0
@@ -63,8 +68,8 @@ class EngineOptions:
     pid: int = 0
     slots: int = 1
     """For people who look at the queue: how many params this minion runs at once."""
-    clock: Clock = field(default_factory=SystemClock)
-    env: dict[str, str] = field(default_factory=dict)
+    clock: Clock = SystemClock()
+    env: Mapping[str, str] = _NOTHING
     """Settings of drivers (`EXECO_PERSISTENCE_DIR`, `REDIS_PASSWORD`), read by `settings`."""
 
 
@@ -146,11 +151,42 @@ class Engine(Protocol):
         """
 
 
+@runtime_checkable
+class TellsIdle(Protocol):
+    """An engine that also knows who else is idle. Without it idle minions wait for the end."""
+
+    def idle_before(self, enough: int) -> int | None:
+        """How many other minions that hold nothing, and are alive for sure, have ids that sort
+        before this one's; may stop counting at `enough`. None: can't be told now.
+
+        All minions of the queue go by the same order, so the first of them know that they are:
+        a dead minion must not be counted (its lease may not be over yet), an idle one may be
+        missed.
+        """
+
+
+@runtime_checkable
+class SeesTheEnd(Protocol):
+    """An engine that sees the end of a queue while it waits. Without it minions ask in turns."""
+
+    def looks_drained(self) -> bool:
+        """Whether the queue looked drained in the last `lease`, and `stats` was not asked since.
+
+        Costs nothing, and may be wrong either way: only `stats` decides.
+        """
+
+
 class Queue(Protocol):
     """A person's face of a queue: fill it, look into it, steer it."""
 
     traits: Traits
     url: str
+
+    @property
+    def made(self) -> Sequence[str]:
+        """What was missing and is made by this object, so that filling can say so: `stream q`,
+        `subscription minions`, in the broker's own words. Grows at the first `put` or
+        `feeding`, and only with `EngineOptions.create`."""
 
     def put(self, params: Iterable[Param]) -> int:
         """Put params; returns how many. All or nothing, durable when it returns.
@@ -205,7 +241,8 @@ class Queue(Protocol):
 
 class Driver(Protocol):
     """What an engine's module (or a third party's entry point in group `minionize.engines`,
-    named as its scheme) offers. `address` is the URL after `scheme:`."""
+    named as its scheme) offers. `address` is the URL after `scheme:` (all of it for a built-in
+    engine with several schemes)."""
 
     def open_engine(self, address: str, options: EngineOptions) -> Engine:
         """Join the queue as a minion. NoSuchQueue if it is missing."""

@@ -12,6 +12,7 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from minionize.errors import MissingDriver, UsageError
+from minionize.nearest import nearest
 
 if TYPE_CHECKING:
     from minionize.contracts.engine import Driver, Engine, EngineOptions, Queue
@@ -25,12 +26,20 @@ class BuiltIn(NamedTuple):
     module: str
     extra: str | None = None
     """What `pip install 'minionize[…]'` must name; None: nothing to install."""
+    whole: bool = False
+    """It speaks several schemes, so it is given the whole URL as its address."""
 
 
 BUILT_IN = {
     "execo": BuiltIn("minionize.engines.execo", "execo"),
     "file": BuiltIn("minionize.engines.file"),
     "memory": BuiltIn("minionize.engines.memory"),
+    "pulsar": BuiltIn("minionize.engines.pulsar", "pulsar", whole=True),
+    "pulsar+ssl": BuiltIn("minionize.engines.pulsar", "pulsar", whole=True),
+    "pubsub": BuiltIn("minionize.engines.pubsub", "google"),
+    "redis": BuiltIn("minionize.engines.redis", "redis", whole=True),
+    "rediss": BuiltIn("minionize.engines.redis", "redis", whole=True),
+    "unix": BuiltIn("minionize.engines.redis", "redis", whole=True),
 }
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.*)", re.DOTALL)
@@ -58,7 +67,7 @@ def schemes() -> list[str]:
 
 def open_engine(url: str, options: EngineOptions) -> Engine:
     """Join the queue that `url` names as a minion. NoSuchQueue if it is missing."""
-    scheme, address = _split(url)
+    scheme, address = _for_driver(url)
     try:
         return _driver(scheme).open_engine(address, options)
     except ModuleNotFoundError as error:
@@ -67,11 +76,18 @@ def open_engine(url: str, options: EngineOptions) -> Engine:
 
 def open_queue(url: str, options: EngineOptions) -> Queue:
     """A person's face of the queue that `url` names."""
-    scheme, address = _split(url)
+    scheme, address = _for_driver(url)
     try:
         return _driver(scheme).open_queue(address, options)
     except ModuleNotFoundError as error:
         raise _missing(scheme, error) from error
+
+
+def _for_driver(url: str) -> tuple[str, str]:
+    """(scheme, what its driver is given as the address)."""
+    scheme, address = _split(url)
+    built_in = BUILT_IN.get(scheme)
+    return scheme, f"{scheme}:{address}" if built_in is not None and built_in.whole else address
 
 
 def _split(url: str) -> tuple[str, str]:
@@ -110,17 +126,18 @@ def _folder(address: str, url: str) -> str:
 
 
 def _unknown(scheme: str, url: str) -> UsageError:
+    from minionize.engines.address import without_credentials
+
     known = schemes()
+    url = without_credentials(url)
     listing = ", ".join(f"{name}:" for name in known)
     if _WINDOWS.match(url):
         return UsageError(
             f"queue {url!r} looks like a Windows path, and minions run on Linux: "
             f"use a folder, or one of {listing}"
         )
-    import difflib
-
-    near = difflib.get_close_matches(scheme, known, 1)
-    meant = f" (did you mean {near[0]}:?)" if near else ""
+    near = nearest(scheme, known)
+    meant = f" (did you mean {near}:?)" if near else ""
     folder = "" if "//" in url else f", and a folder of that name is ./{url}"
     return UsageError(
         f"queue {url!r}: no engine for {scheme!r}{meant}; there are {listing}{folder}"

@@ -115,6 +115,8 @@ class Backend(ABC):
 
     def kill(self, handle: Engine | Queue) -> None:
         """Crash `handle` and forget it."""
+        if handle.traits.ack_lag_s:
+            self.advance(handle.traits.ack_lag_s)
         self.forget(handle)
         self.crash(handle)
 

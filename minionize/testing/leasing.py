@@ -134,11 +134,16 @@ class Leasing:
 
         def work(engine: Engine, mine: list[int]) -> None:
             try:
+                idle = 0
                 until = time.monotonic() + backend.patience_s
                 while time.monotonic() < until:
                     leases = engine.lease(7, 0.05)
-                    if not leases and engine.stats().drained is not False:
-                        return
+                    idle = 0 if leases else idle + 1
+                    if idle:
+                        drained = engine.stats().drained
+                        # Nothing now is not all, where the broker can't tell.
+                        if drained or (drained is None and idle > 20):
+                            return
                     # Now and then one goes back; never the only one: it might go round for ever.
                     back = leases[:1] if len(mine) % 3 and len(leases) > 1 else leases[:0]
                     kept = leases[len(back) :]

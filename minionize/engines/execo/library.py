@@ -32,7 +32,7 @@ def sweep_module() -> Any:
     log = sys.modules[f"{_PACKAGE}.log"] = _log()
     try:
         sweep = import_module(f"{_PACKAGE}.sweep")
-    except BaseException:
+    except BaseException:  # Ctrl-C as well
         del sys.modules[_PACKAGE]
         raise
     finally:

@@ -23,6 +23,7 @@ class ExecoQueue:
         self.url = room.url
         self._room = room
         self._feeder = ""
+        self.made: list[str] = []
 
     def put(self, params: Iterable[Param]) -> int:
         return self._put(params)
@@ -47,6 +48,7 @@ class ExecoQueue:
             room = self._room
             if not room.exists:
                 save(room.folder, set())
+                self.made.append(f"sweep {room.folder}")
                 room.reload()
             known = room.sweep.combinations
             for combination, id in new.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from minionize.contracts.engine import EngineOptions
@@ -35,4 +34,4 @@ def _named(options: EngineOptions, role: str) -> EngineOptions:
     pid = options.pid or os.getpid()
     host = options.host or os.uname().nodename
     name = options.minion_id or f"{role}-{host}-{pid}-{os.urandom(4).hex()}"
-    return replace(options, minion_id=name, host=host, pid=pid)
+    return options._replace(minion_id=name, host=host, pid=pid)

@@ -236,7 +236,7 @@ class Batches:
         except OSError as error:
             calls.let_go(fd)
             raise unavailable(error, "cannot read", path) from error
-        except BaseException:
+        except BaseException:  # Ctrl-C as well
             calls.let_go(fd)
             raise
         return found

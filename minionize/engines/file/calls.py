@@ -12,9 +12,12 @@ import os
 import struct
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from minionize.values import Clock, SystemClock
+
+if TYPE_CHECKING:
+    from minionize.engines.file.alarm import Alarm
 
 T = TypeVar("T")
 
@@ -34,6 +37,7 @@ class Calls:
         self.counts: dict[str, int] = {}
         self.bytes_read = 0
         self.bytes_written = 0
+        self._alarm: Alarm | None = None
 
     @property
     def total(self) -> int:
@@ -205,6 +209,30 @@ class Calls:
             return False  # EAGAIN or EACCES: taken
         return True
 
+    @property
+    def has_line(self) -> bool:
+        """Whether there is a line to stand in: not where time is a test's."""
+        return type(self.clock) is SystemClock
+
+    def lock_in_line(self, fd: int, within_s: float) -> bool | None:
+        """Take the write lock in the kernel's line of those that wait for it, which is one for
+        each host; False when it was not our turn in time. None where there is no standing in
+        line, since SIGALRM is somebody else's."""
+        if self._alarm is None:
+            # Most never wait for so long.
+            from minionize.engines.file.alarm import Alarm
+
+            self._alarm = Alarm()
+        taken: bool | None = False
+        try:
+            taken = self._alarm.within(
+                within_s, lambda: self._call("lock", self._set_lock, fd, fcntl.F_WRLCK, True)
+            )
+        finally:
+            if taken is False:  # it may have been just before
+                self.unlock(fd)
+        return taken
+
     def unlock(self, fd: int) -> None:
         """Release the lock; network file systems write back first."""
         self._call("unlock", self._set_lock, fd, fcntl.F_UNLCK)
@@ -216,8 +244,9 @@ class Calls:
         return bool(struct.unpack(_FLOCK, found)[0] != fcntl.F_UNLCK)
 
     @staticmethod
-    def _set_lock(fd: int, kind: int) -> None:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, kind, os.SEEK_SET, 0, 1, 0))
+    def _set_lock(fd: int, kind: int, wait: bool = False) -> None:
+        how = fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK
+        fcntl.fcntl(fd, how, struct.pack(_FLOCK, kind, os.SEEK_SET, 0, 1, 0))
 
     # ---- processes
     def kernel(self) -> str:

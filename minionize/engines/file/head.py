@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from typing import NamedTuple
 
 from minionize.errors import ForeignVersion
 
@@ -25,6 +26,10 @@ _MAGIC = b"minionize head "
 _LINE = b"%s%d %016d %06d %08x\n"
 _LINE_BYTES = len(_LINE % (_MAGIC, VERSION, 0, 0, 0))
 _MAX_BODY = COPY_BYTES - _LINE_BYTES
+_IN_PLACE = b"%08x %04d "
+_IN_PLACE_AT = len(_IN_PLACE % (0, 0))
+GLIMPSE_BYTES = 2048
+"""The first line of a copy and its state are shorter."""
 
 FIRST, OFFSET, LAST, COUNT, LOW = range(5)
 """Of a folder of batches: the first batch with entries that nobody took, how many of it are
@@ -49,6 +54,7 @@ class Head:
         "dead",
         "edits",
         "feeders",
+        "free",
         "hint",
         "homes",
         "homes_low",
@@ -101,6 +107,8 @@ class Head:
         """Slots that have room."""
         self.placed = 0
         """Slots from here on were never written in place."""
+        self.free = 0
+        """No slot before this one is free: whoever joins need not look at them."""
         self.sweeper = (-1, 0)
         """Slot and generation of whoever watches over the others."""
         self.dead = new_folder()
@@ -141,6 +149,7 @@ class Head:
             "stops": self.stops,
             "alive": [self.minions, self.feeders],
             "slots": [self.size, self.placed],
+            "free": self.free,
             "sweeper": list(self.sweeper),
             "dead": self.dead,
             "back": {str(delay): folder for delay, folder in self.back.items()},
@@ -163,6 +172,7 @@ class Head:
         self.stops = state["stops"]
         self.minions, self.feeders = state["alive"]
         self.size, self.placed = state["slots"]
+        self.free = state.get("free", 0)  # whoever does not know of it drops it
         slot, generation = state["sweeper"]
         self.sweeper = (slot, generation)
         self.dead = state["dead"]
@@ -183,8 +193,16 @@ def encode_copy(head: Head, *, with_redo: bool) -> bytes | None:
     return _LINE % (_MAGIC, VERSION, head.sequence, len(body), check) + body
 
 
-def decode_copy(content: bytes) -> Head | None:
-    """A copy as it was written; None if it is torn, empty or noise.
+class Front(NamedTuple):
+    """The first line of a copy."""
+
+    sequence: int
+    length: int
+    check: int
+
+
+def decode_front(content: bytes) -> Front | None:
+    """The first line of a copy; None if it is torn, empty or noise.
 
     ForeignVersion if another version of minionize wrote it.
     """
@@ -199,14 +217,26 @@ def decode_copy(content: bytes) -> Head | None:
                 f"it has format {int(version)}, this minionize reads format {VERSION}: "
                 "use the version of minionize that made it"
             )
-        body = content[_LINE_BYTES : _LINE_BYTES + int(length)]
-        if len(body) != int(length):
-            return None
-        if zlib.crc32(b"%d " % int(sequence) + body) != int(check, 16):
-            return None
+        return Front(int(sequence), int(length), int(check, 16))
+    except ValueError:
+        return None
+
+
+def decode_copy(content: bytes) -> Head | None:
+    """A copy as it was written; None if it is torn, empty or noise.
+
+    ForeignVersion if another version of minionize wrote it.
+    """
+    front = decode_front(content)
+    if front is None:
+        return None
+    body = content[_LINE_BYTES : _LINE_BYTES + front.length]
+    if len(body) != front.length or zlib.crc32(b"%d " % front.sequence + body) != front.check:
+        return None
+    try:
         lines = body.decode("ascii").split("\n")
         head = Head()
-        head.sequence = int(sequence)
+        head.sequence = front.sequence
         head.decode_state(lines[0])
         for line in lines[1:-1]:
             index, record = line.split(" ", 1)
@@ -218,26 +248,66 @@ def decode_copy(content: bytes) -> Head | None:
 
 def choose(content: bytes) -> tuple[Head | None, int]:
     """The newer whole copy of the two, and which of them (0 or 1) the next write may overwrite."""
-    first = decode_copy(content[:COPY_BYTES])
-    second = decode_copy(content[COPY_BYTES : 2 * COPY_BYTES])
-    if first is None or (second is not None and second.sequence > first.sequence):
-        return second, 0
-    return first, 1
+    copies = content[:COPY_BYTES], content[COPY_BYTES : 2 * COPY_BYTES]
+    first, second = map(decode_front, copies)
+    # The older one is only taken apart if the newer one is broken.
+    newer = int(second is not None and (first is None or second.sequence > first.sequence))
+    for which in (newer, 1 - newer):
+        head = decode_copy(copies[which])
+        if head is not None:
+            return head, 1 - which
+    return None, 1
+
+
+class Glimpse(NamedTuple):
+    """What can be seen of the head without its lock: a hint, for it may be torn or old."""
+
+    sequence: int
+    waiting: int
+    """Params that can be leased now, but for those that come back after a delay."""
+    drained: bool
+    stops: int
+    idle: int
+    """Minions that hold nothing, about; never less than a tenth of all, nor than one."""
+
+
+def glimpse(content: bytes) -> Glimpse | None:
+    """From the beginnings of both copies, each where it stands in `content`. Unchecked."""
+    newest: Glimpse | None = None
+    for at in (0, COPY_BYTES):
+        begin, _, rest = content[at : at + GLIMPSE_BYTES].partition(b"\n")
+        try:
+            front = decode_front(begin + b"\n")
+            if front is None or (newest is not None and newest.sequence >= front.sequence):
+                continue
+            head = Head()
+            head.decode_state(rest.partition(b"\n")[0].decode("ascii"))
+            at_once = head.back.get(0, new_folder())[COUNT]
+        except (ForeignVersion, ValueError, KeyError, TypeError, IndexError):
+            continue
+        newest = Glimpse(
+            sequence=front.sequence,
+            waiting=0 if head.paused else head.fresh + at_once,
+            drained=head.settled == head.put and not head.feeders,
+            stops=head.stops,
+            idle=max(head.minions - head.running, head.minions // 10, 1),
+        )
+    return newest
 
 
 def encode_in_place(record: str) -> bytes:
     """A slot as it stands in its place."""
     content = record.encode("ascii")
-    return b"%08x %04d " % (zlib.crc32(content), len(content)) + content
+    return _IN_PLACE % (zlib.crc32(content), len(content)) + content
 
 
 def decode_in_place(content: bytes) -> str | None:
     """The slot in these bytes; "" for one that was never used, None if it is broken."""
-    if not content.strip(b"\0"):
+    if content[:1] in (b"", b"\0") and not content.strip(b"\0"):
         return ""
     try:
-        check, length, rest = content[:SLOT_BYTES].split(b" ", 2)
-        record = rest[: int(length)]
+        check, length, _ = content[:_IN_PLACE_AT].split(b" ")
+        record = content[_IN_PLACE_AT : min(_IN_PLACE_AT + int(length), SLOT_BYTES)]
         if zlib.crc32(record) != int(check, 16):
             return None
         return record.decode("ascii")

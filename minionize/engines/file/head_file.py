@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from minionize.engines.file import head as layout
 from minionize.engines.file.calls import Calls
-from minionize.engines.file.head import Head
+from minionize.engines.file.head import Glimpse, Head
+from minionize.engines.file.locking import LockWait
 from minionize.errors import (
     EngineUnavailable,
     ForeignVersion,
@@ -52,6 +53,8 @@ def unavailable(error: OSError, doing: str, path: str) -> EngineUnavailable | Us
             f"{doing} {path}: {error.strerror}: you need the right to write there "
             "(for a group: a setgid folder and umask 002)"
         )
+    if error.errno in (errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP):
+        return UsageError(f"{doing} {path}: {error.strerror}: name another folder")
     return EngineUnavailable(f"{doing} {path}: {error.strerror or error}: is its disk reachable?")
 
 
@@ -68,18 +71,27 @@ def at_the_edge(method: Callable[Concatenate[Facing, P], T]) -> Callable[Concate
     return translated
 
 
-class LockTaken(EngineUnavailable):
-    """The queue is there, but somebody holds its lock for long."""
-
-
 class HeadFile:
     """`with head_file as head:` is one locked visit; `write` inside it commits what changed."""
 
-    def __init__(self, calls: Calls, path: str, *, shared: bool, patience_s: float = 10.0) -> None:
+    def __init__(
+        self,
+        calls: Calls,
+        path: str,
+        *,
+        shared: bool,
+        patience_s: float = 10.0,
+        on_and_on: bool = False,
+    ) -> None:
         self._calls = calls
         self.path = path
         self.patience_s = patience_s
-        """How long a visit waits for the lock before it is EngineUnavailable."""
+        """How long a visit waits for the lock before it is LockTaken."""
+        self._on_and_on = on_and_on
+        """Wait on after that while others write."""
+        self._wait = LockWait(calls, path, self._written, in_line=not shared)
+        self._hurry_s: float | None = None
+        """How long the next visit waits, where that is less."""
         self._shared = shared
         """Another host may write it: what this one has cached can be old."""
         self._fd = -1
@@ -89,14 +101,20 @@ class HeadFile:
         self._there_until = 0.0
         self._behind_s = 0.0
         """How far this host's clock is behind the one that is ahead of all others."""
+        self._sequence = 0
+        """Of the head as the last visit left it."""
         self.wrote = False
         """Whether the last visit committed anything."""
+
+    def hurry(self, patience_s: float) -> None:
+        """The next visit is LockTaken after so long: whoever asks has other things to do."""
+        self._hurry_s = patience_s
 
     def __enter__(self) -> Head:
         self._lock()
         try:
             self._head = self._read()
-        except BaseException:
+        except BaseException:  # Ctrl-C as well
             self._unlock()
             raise
         self.wrote = False
@@ -131,18 +149,12 @@ class HeadFile:
 
     def _lock(self) -> None:
         calls = self._calls
+        hurry_s, self._hurry_s = self._hurry_s, None
+        patience_s = self.patience_s if hurry_s is None else min(hurry_s, self.patience_s)
         fd = self._open()
-        begin = calls.monotonic()
-        pause_s = 0.001
         try:
-            while not calls.lock(fd):
-                if calls.monotonic() - begin >= self.patience_s:
-                    raise LockTaken(
-                        f"cannot lock {self.path}: somebody has held it for "
-                        f"{self.patience_s:g} s: look for a stopped or cut-off minion"
-                    )
-                calls.sleep(pause_s * (0.5 + calls.jitter()))
-                pause_s = min(2 * pause_s, 0.05)
+            if not calls.lock(fd):
+                self._wait.get(fd, patience_s, on_and_on=self._on_and_on and hurry_s is None)
         except OSError as error:
             self.close()
             raise unavailable(error, "cannot lock", self.path) from error
@@ -186,7 +198,29 @@ class HeadFile:
                 "restore it from a backup, or feed a new queue"
             )
         self._behind_s = max(self._behind_s, head.clock - self._calls.time())
+        self._sequence = head.sequence
         return head
+
+    def glimpse(self) -> Glimpse | None:
+        """A look without the lock; None if nothing was written since the last visit, or where it
+        can't be told. It is a hint: only a visit knows."""
+        found = self._seen()
+        return found if found is not None and found.sequence > self._sequence else None
+
+    def _written(self) -> int | None:
+        """How often it was written; without the lock."""
+        found = self._seen()
+        return None if found is None else found.sequence
+
+    def _seen(self) -> Glimpse | None:
+        try:
+            fd = self._open()
+            if self._shared:
+                self._calls.forget(fd)
+            content = self._calls.pread(fd, layout.COPY_BYTES + layout.GLIMPSE_BYTES, 0)
+        except (OSError, EngineUnavailable, UsageError):
+            return None  # the next visit says what is wrong
+        return layout.glimpse(content)
 
     def slot(self, index: int) -> str:
         """A slot's record, inside a visit."""
@@ -198,15 +232,14 @@ class HeadFile:
             record = self._in_place(index, 1)[0] if index < head.placed else ""
         return record
 
-    def slots(self) -> list[str]:
-        """All slots' records, inside a visit."""
+    def slots(self, first: int = 0) -> list[str]:
+        """The records of all slots from `first` on, inside a visit."""
         head = self._visited()
-        records = self._in_place(0, head.placed) if head.placed else []
-        records += [""] * (head.size - head.placed)
-        for index, record in head.redo.items():
-            records[index] = record
-        for index, record in head.changed.items():
-            records[index] = record
+        records = self._in_place(first, head.placed - first) if head.placed > first else []
+        records += [""] * (head.size - first - len(records))
+        for index, record in (*head.redo.items(), *head.changed.items()):
+            if index >= first:
+                records[index - first] = record
         return records
 
     def _visited(self) -> Head:
@@ -263,6 +296,7 @@ class HeadFile:
             self.close()
             raise unavailable(error, "cannot write", self.path) from error
         self._target = 1 - self._target
+        self._sequence = head.sequence
         head.redo.update(head.changed)
         head.changed = {}
         self.wrote = True

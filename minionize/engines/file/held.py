@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
 from minionize.engines.file.slot import Claim, Piece, open_pieces
 
 MAX_PIECES = 160
 """Pieces of a slot; beyond that acked gaps stay covered until their neighbours end."""
+_MAX_BREAKS = 50
 
 
 class Held:
@@ -144,3 +145,19 @@ def _join(
             else:
                 joined.append((low, high))
         after[serial] = joined
+
+
+def groups(places: Sequence[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
+    """Sorted serials and positions, so that no single write splits a slot's claims into too many
+    pieces."""
+    group: list[tuple[int, int]] = []
+    breaks = 0
+    for serial, position in places:
+        if not group or group[-1] != (serial, position - 1):
+            breaks += 1
+        if breaks > _MAX_BREAKS:
+            yield group
+            group, breaks = [], 1
+        group.append((serial, position))
+    if group:
+        yield group

@@ -49,6 +49,11 @@ class Holding:
         return any(held.covered != held.left for held in self.held.values())
 
     @property
+    def left(self) -> int:
+        """How many leases are open."""
+        return sum(held.left for held in self.held.values())
+
+    @property
     def slot(self) -> slots.Slot:
         """The slot as the head has it."""
         return slots.decode(self._record)
@@ -57,7 +62,7 @@ class Holding:
     def join(self, head: Head) -> None:
         """Take a slot, inside a visit; everything held so far is lost."""
         self.lose_all()
-        self.member.join(head, self.room.head.slots())
+        self.member.join(head)
         record = head.changed[self.member.index]
         if head.sweeper[0] < 0:
             head.sweeper = (self.member.index, self.member.generation)

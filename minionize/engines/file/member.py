@@ -74,14 +74,14 @@ class Member:
         return self.room.member_folder(f"{self.owner}.{self.generation}")
 
     # ---- joining and leaving, all inside a visit
-    def join(self, head: Head, records: list[str]) -> None:
+    def join(self, head: Head) -> None:
         """Take a free slot; counts once the head is written."""
         room, options = self.room, self.room.options
-        index = next(
-            (i for i, record in enumerate(records) if slots.decode(record).state == slots.FREE), -1
-        )
+        records = enumerate(room.head.slots(head.free), head.free)
+        index = next((at for at, record in records if slots.is_free(record)), -1)
         if index < 0:
             index = room.head.grow(head)
+        head.free = index + 1
         head.lives += 1
         self.generation = head.lives
         try:
@@ -124,8 +124,8 @@ class Member:
         )
 
     def leave(self, head: Head, slot: Slot) -> None:
-        """Free the slot; its generation stays, so that nobody mistakes the next holder for us."""
-        head.changed[self.index] = Slot(generation=slot.generation).encode()
+        """Free the slot."""
+        free(head, self.index, slot.generation)
         count_out(head, slot)
         if head.sweeper[0] == self.index:
             head.sweeper = (-1, 0)
@@ -212,6 +212,12 @@ class Member:
                 calls.let_go(self._journal)
                 self._journal = -1
             raise unavailable(error, "cannot write", f"{self.folder}/journal") from error
+
+
+def free(head: Head, index: int, generation: int) -> None:
+    """Anybody's again. Its generation stays, so that nobody is mistaken for its next holder."""
+    head.changed[index] = Slot(generation=generation).encode()
+    head.free = min(head.free, index)
 
 
 def count_out(head: Head, slot: Slot) -> None:

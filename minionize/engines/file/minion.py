@@ -9,10 +9,13 @@ from minionize.engines.file.batches import MAX_LINES, NotVisible, Record, dead_l
 from minionize.engines.file.claiming import Fronts, take
 from minionize.engines.file.counting import stats_of
 from minionize.engines.file.head import Head
-from minionize.engines.file.head_file import LockTaken, at_the_edge
-from minionize.engines.file.held import Held
+from minionize.engines.file.head_file import at_the_edge
+from minionize.engines.file.held import Held, groups
 from minionize.engines.file.holding import Holding
+from minionize.engines.file.idling import Idlers
 from minionize.engines.file.leasing import ready
+from minionize.engines.file.locking import LockTaken
+from minionize.engines.file.lookout import MIN_PAUSE_S, Lookout
 from minionize.engines.file.member import Mark, Member, remove_after
 from minionize.engines.file.publishing import Draft, Publisher
 from minionize.engines.file.room import Room, delay_class
@@ -22,10 +25,8 @@ from minionize.engines.file.texts import Texts
 from minionize.errors import EngineUnavailable
 from minionize.values import Failure, Lease, Orders, Stats
 
-_MAX_PAUSE_S = 0.25
-_MIN_PAUSE_S = 0.001
-_PAUSE_PER_MINION_S = 0.02
-_MAX_BREAKS = 50
+_HURRY_S = 0.02
+"""Who has spares waits for the lock no longer: they can be run meanwhile."""
 
 
 class FileEngine:
@@ -40,14 +41,14 @@ class FileEngine:
         self._fronts = Fronts(room, self._texts)
         self._publisher = Publisher(room)
         self._sweeper = Sweeper(room, self._member, self._publisher, self._texts)
+        self._idlers = Idlers(room, self._member, self._sweeper)
         self._holding = Holding(room, self._member)
-        self._pause_s = _MIN_PAUSE_S
-        self._next_look = 0.0
+        self._lookout = Lookout(room)
         self._closed = False
         try:
             with room.head as head:
                 self._holding.join(head)
-        except BaseException:
+        except BaseException:  # Ctrl-C as well
             self._member.forget()
             self.room.close()
             raise
@@ -63,36 +64,37 @@ class FileEngine:
             if found:
                 return found
             now = calls.monotonic()
-            if now >= self._next_look:
+            if self._lookout.is_due(now, self._holding.orders.stops):
                 self._fronts.prepare()
-                with self.room.head as head:
-                    self._holding.enter(head)
-                    took = self._take(head, limit)
+                head_file = self.room.head
+                hurried = wait_s <= 0.0 and self._holding.left > self.room.options.slots
+                if hurried:
+                    head_file.hurry(_HURRY_S)
+                try:
+                    with head_file as head:
+                        self._holding.enter(head)
+                        took = self._take(head, limit)
+                        planned = None if took else self._sweeper.plan(head)
+                except LockTaken:
+                    if hurried:
+                        return []
+                    raise
                 self._after_fold()
+                self._sweeper.go(planned)
                 if took:
                     found = ready(self._holding.held, self._texts, limit)
                     if found:
-                        self._pause_s = _MIN_PAUSE_S
-                        self._next_look = 0.0
+                        self._lookout.found()
                         return found
                 elif self._fronts.unknown and self._fronts.prepare():
                     continue
-                self._sweeper.glance()
-                self._back_off()
                 now = calls.monotonic()
+                self._lookout.found_nothing(now, self._holding.minions)
             left = wait_s - (now - begin)
-            if left < _MIN_PAUSE_S:
+            if left < MIN_PAUSE_S:
                 break
-            calls.sleep(min(left, max(_MIN_PAUSE_S, self._next_look - now)))
+            calls.sleep(min(left, max(MIN_PAUSE_S, self._lookout.next_at - now)))
         return []
-
-    def _back_off(self) -> None:
-        crowd = min(_PAUSE_PER_MINION_S * self._holding.minions, 20.0)
-        pause = max(self._pause_s, crowd if self._holding.minions > 1 else 0.0)
-        self._next_look = self.room.calls.monotonic() + pause * (
-            0.75 + self.room.calls.jitter() / 4
-        )
-        self._pause_s = min(2 * self._pause_s, _MAX_PAUSE_S)
 
     def _take(self, head: Head, limit: int) -> bool:
         """Claim up to `limit`, and fold; whether anything is held that was not leased yet."""
@@ -177,14 +179,14 @@ class FileEngine:
         """Drafts without the lock; then, under it, one write that moves the params."""
         mine = self._holding.mine(leases)
         try:
-            for group in _groups(sorted(mine)):
+            for group in groups(sorted(mine)):
                 self._move_some([mine[place] for place in group], drafts)
         except EngineUnavailable:
             # The run ended, though it can't be given back yet: a crash from now on is not its own.
             still = self._holding.mine(mine.values())
             self._end_marked(self._holding.marked(still), acked=False)
             raise
-        self._next_look = 0.0
+        self._lookout.found()
 
     def _move_some(self, leases: list[Lease], drafts: Callable[[list[Lease]], list[Draft]]) -> None:
         holding = self._holding
@@ -205,7 +207,7 @@ class FileEngine:
                             holding.held[serial].close(position)
                     try:
                         holding.commit(head, leaving=leaving, force=True)
-                    except BaseException:
+                    except BaseException:  # Ctrl-C as well
                         for serial, positions in leaving.items():
                             holding.held[serial].reopen(positions)
                         raise
@@ -282,11 +284,12 @@ class FileEngine:
             with self.room.head as head:
                 holding.enter(head)
                 holding.commit(head)
+                planned = self._sweeper.plan(head)
         except LockTaken as error:
             error.renewed = self._member.steady
             raise
         self._after_fold()
-        self._sweeper.look()
+        self._sweeper.go(planned)
         lost = []
         for lease in leases:
             serial, position = holding.place(lease)
@@ -302,6 +305,7 @@ class FileEngine:
     @at_the_edge
     def stats(self) -> Stats:
         """See contracts.engine."""
+        self._lookout.looks_drained = False
         self._fronts.prepare()
         with self.room.head as head:
             self._holding.enter(head)
@@ -311,6 +315,17 @@ class FileEngine:
             with self.room.head as head:
                 self._fronts.remember(head)
         return stats_of(head, self._fronts)
+
+    def looks_drained(self) -> bool:
+        """See contracts.engine.SeesTheEnd."""
+        return self._lookout.looks_drained
+
+    @at_the_edge
+    def idle_before(self, enough: int) -> int | None:
+        """See contracts.engine.TellsIdle."""
+        with self.room.head:
+            records = self.room.head.slots()
+        return self._idlers.before(records, enough)
 
     # ---- leaving
     @at_the_edge
@@ -327,47 +342,48 @@ class FileEngine:
             self.room.close()
 
     def _give_back_all(self) -> None:
+        """All the time that the queue needs, and the time after which others take us for dead
+        anyway where it stands still: what is given back is charged to nobody."""
+        calls = self.room.calls
+        until = calls.monotonic() + self.room.options.lease_s / 2
+        left = False
+        while not left:
+            try:
+                left = self._leave()
+            except LockTaken as error:
+                now = calls.monotonic()
+                if error.busy:
+                    until = now + self.room.options.lease_s / 2
+                elif now >= until:
+                    raise
+                self._member.beat()
+
+    def _leave(self) -> bool:
+        """False if there was a claim that we did not know of."""
         holding = self._holding
         name = f"{self._member.owner}.{self._member.generation}"
-        done = False
-        while not done:
-            lines: dict[bool, list[str]] = {False: [], True: []}
-            for held in holding.held.values():
-                for _, record in self._records(held):
-                    lines[record.suspect].append(record.line())
-            drafts = [Draft("0", some, suspect=kind) for kind, some in lines.items() if some]
-            expected = {serial: held.left for serial, held in holding.held.items()}
-            with self._publisher.drafting(self._member, drafts) as drafting, self.room.head as head:
-                slot = slots.decode(self.room.head.slot(self._member.index))
-                if not self._member.is_mine(slot):
-                    return
-                holding.enter(head)
-                # Otherwise there is a claim that we did not know of.
-                if expected == {serial: held.left for serial, held in holding.held.items()}:
-                    drafting.announce(head)
-                    holding.leave(head)
-                    done = True
+        lines: dict[bool, list[str]] = {False: [], True: []}
+        for held in holding.held.values():
+            for _, record in self._records(held):
+                lines[record.suspect].append(record.line())
+        drafts = [Draft("0", some, suspect=kind) for kind, some in lines.items() if some]
+        expected = {serial: held.left for serial, held in holding.held.items()}
+        with self._publisher.drafting(self._member, drafts) as drafting, self.room.head as head:
+            slot = slots.decode(self.room.head.slot(self._member.index))
+            if not self._member.is_mine(slot):
+                return True
+            holding.enter(head)
+            if expected != {serial: held.left for serial, held in holding.held.items()}:
+                return False
+            drafting.announce(head)
+            holding.leave(head)
         holding.after_visit()
         holding.lose_all()
         self._member.forget()
         remove_after(self._member, name)
+        return True
 
 
 def _open(held: Held) -> Iterator[int]:
     for begin, end in held.tight():
         yield from range(begin, end)
-
-
-def _groups(places: list[Mark]) -> Iterator[list[Mark]]:
-    """So that no single write splits a slot's claims into too many pieces."""
-    group: list[Mark] = []
-    breaks = 0
-    for serial, position in places:
-        if not group or group[-1] != (serial, position - 1):
-            breaks += 1
-        if breaks > _MAX_BREAKS:
-            yield group
-            group, breaks = [], 1
-        group.append((serial, position))
-    if group:
-        yield group

@@ -16,13 +16,14 @@ from minionize.engines.file.member import Member, remove_after
 from minionize.engines.file.publishing import Draft, Drafting, Publisher
 from minionize.engines.file.room import Room, no_queue
 from minionize.engines.file.texts import Texts
-from minionize.errors import BadParam, EngineUnavailable, NotSupported
-from minionize.values import Entry, MinionInfo, Param, State, Stats, to_text
+from minionize.errors import EngineUnavailable, NotSupported
+from minionize.values import Entry, MinionInfo, Param, State, Stats, to_texts
 
 _log = logging.getLogger(__name__)
 
 _LOCK_PATIENCE_S = 30.0
-"""A minion asks again soon and has work meanwhile; a person's command waits."""
+"""A minion asks again soon and has work meanwhile; a person's command waits, and while others
+write it waits on."""
 
 _PATIENCE_S = 2.0
 """How long people wait for a file that this host does not see yet."""
@@ -37,8 +38,10 @@ class FileQueue:
     def __init__(self, room: Room) -> None:
         self.room = room
         room.patience_s = _LOCK_PATIENCE_S
+        room.on_and_on = True
         self.traits = room.traits
         self.url = room.url
+        self.made = room.made
         self._texts = Texts(room, _PATIENCE_S)
         self._fronts = Fronts(room, Texts(room))
         self._publisher = Publisher(room)
@@ -48,7 +51,7 @@ class FileQueue:
     # ---- filling
     def put(self, params: Iterable[Param]) -> int:
         """See contracts.engine."""
-        return self.put_texts(_texts(params))
+        return self.put_texts(to_texts(params))
 
     def put_texts(self, texts: Iterable[str]) -> int:
         """See contracts.engine."""
@@ -117,10 +120,10 @@ class FileQueue:
         member = Member(self.room, feeder=True)
         try:
             with self.room.head as head:
-                member.join(head, self.room.head.slots())
+                member.join(head)
                 self.room.head.write()
                 self._publisher.learn(head)
-        except BaseException:
+        except BaseException:  # Ctrl-C as well
             member.forget()
             raise
         return member
@@ -132,7 +135,7 @@ class FileQueue:
             if member.is_mine(slots.decode(self.room.head.slot(member.index))):
                 return
             member.forget()
-            member.join(head, self.room.head.slots())
+            member.join(head)
             self.room.head.write()
 
     @at_the_edge
@@ -274,14 +277,6 @@ class FileQueue:
     def close(self) -> None:
         """See contracts.engine."""
         self.room.close()
-
-
-def _texts(params: Iterable[Param]) -> Iterator[str]:
-    for place, param in enumerate(params, 1):
-        try:
-            yield to_text(param)
-        except (TypeError, ValueError, RecursionError) as error:
-            raise BadParam(f"param {place} is no JSON: {error}") from error
 
 
 def _portions(texts: Iterator[str]) -> Iterator[list[str]]:

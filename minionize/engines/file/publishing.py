@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from types import TracebackType
+from typing import NamedTuple
 
 from minionize.engines.file.batches import MAX_LINES, encode
 from minionize.engines.file.head import COUNT, LAST, Head, new_folder
@@ -15,8 +15,7 @@ from minionize.engines.file.room import Room
 from minionize.errors import EngineUnavailable
 
 
-@dataclass
-class Draft:
+class Draft(NamedTuple):
     """Lines that go to one folder: `p` params, a delay, `dead`, `purged` or `h`."""
 
     source: str
@@ -26,11 +25,10 @@ class Draft:
     suspect: bool = False
 
 
-@dataclass
-class _File:
+class _File(NamedTuple):
     source: str
     path: str
-    count: int
+    lines: int
     number: int
     first: int
 
@@ -76,14 +74,14 @@ class Drafting(AbstractContextManager["Drafting"]):
             for draft in drafts:
                 for begin in range(0, len(draft.lines), MAX_LINES):
                     self.add(draft, draft.lines[begin : begin + MAX_LINES])
-        except BaseException:
+        except BaseException:  # Ctrl-C as well
             self._discard()
             raise
 
     @property
     def params(self) -> int:
         """How many lines were drafted."""
-        return sum(one.count for one in self._files)
+        return sum(one.lines for one in self._files)
 
     def add(self, draft: Draft, lines: Sequence[str]) -> None:
         """Draft one file of at most `MAX_LINES` lines."""
@@ -150,7 +148,7 @@ class Drafting(AbstractContextManager["Drafting"]):
 
 
 def _announce(head: Head, one: _File) -> tuple[int, int]:
-    source, count = one.source, one.count
+    source, count = one.source, one.lines
     if source == "p":
         first = head.put + 1
         head.put += count

@@ -91,6 +91,7 @@ class Room:
         self.path = os.path.abspath(os.path.expanduser(address or "minion-queue"))
         self.url = f"file:{address or 'minion-queue'}"
         self.traits = Traits(keeps_done=True, scans=True, folder=self.path)
+        self.made: list[str] = []
         self.batches = Batches(self.calls)
         self.checkpoints = f"{self.path}/checkpoints"
         self._head: HeadFile | None = None
@@ -98,6 +99,8 @@ class Room:
         """Whether other hosts may see this folder; known once the head was opened."""
         self.patience_s = min(5.0, options.lease_s / 4)
         """How long a visit waits for the lock: not so long that a beat comes too late."""
+        self.on_and_on = False
+        """Whether it waits on after that while others write."""
 
     # ---- opening
     @property
@@ -114,7 +117,13 @@ class Room:
                     "hosts: use a folder on NFS, Lustre, GlusterFS or a local disk"
                 )
             self.shared = kind not in LOCAL
-            self._head = HeadFile(self.calls, path, shared=self.shared, patience_s=self.patience_s)
+            self._head = HeadFile(
+                self.calls,
+                path,
+                shared=self.shared,
+                patience_s=self.patience_s,
+                on_and_on=self.on_and_on,
+            )
         return self._head
 
     def _explain_absence(self, path: str) -> None:
@@ -158,7 +167,8 @@ class Room:
             calls.sync_folder(self.path)
         except OSError as error:
             raise unavailable(error, "cannot make", self.path) from error
-        write_new(calls, f"{self.path}/head", f"{self.path}/head.{self.options.minion_id}")
+        if write_new(calls, f"{self.path}/head", f"{self.path}/head.{self.options.minion_id}"):
+            self.made.append(f"folder {self.url.removeprefix('file:')}")
         try:
             calls.sync_folder(self.path)
         except OSError as error:

@@ -11,6 +11,7 @@ from minionize.engines.file.head_file import unavailable
 from minionize.engines.file.member import (
     Member,
     count_out,
+    free,
     parse_journal,
     remove_leftovers,
 )
@@ -22,7 +23,7 @@ from minionize.engines.file.texts import Texts
 from minionize.engines.file.tidying import Litter, find_litter, remove
 
 _GLANCE_EVERY_S = 1.0
-"""How often an idle minion asks for locks of dead processes of its own host."""
+"""How often a minion looks for dead processes of its own host, if it visits the head anyway."""
 _FEW = 8
 """Up to so many members everybody watches everybody."""
 
@@ -35,6 +36,17 @@ class Seen(NamedTuple):
     since: float
     """When the beat was first seen to be this, on the observer's monotonic clock."""
     looked: float
+
+
+class Round(NamedTuple):
+    """What is to be looked at, as the head had it."""
+
+    now: float
+    everybody: bool
+    """Those of other hosts too."""
+    watched: dict[int, str]
+    """Records by slot."""
+    litter: Litter
 
 
 class Sweeper:
@@ -55,33 +67,29 @@ class Sweeper:
     def _every_s(self) -> float:
         return self._room.options.lease_s / 4
 
-    def glance(self) -> None:
-        """A cheap look while idle: at most one a second."""
+    def plan(self, head: Head) -> Round | None:
+        """Whom to look at, if it is time; inside a visit in which the slot was seen to be ours. So
+        it costs no visit of its own."""
         now = self._room.calls.monotonic()
-        if now - self._glanced_at >= min(_GLANCE_EVERY_S, self._every_s):
-            self._glanced_at = now
-            self._sweep(now)
-
-    def look(self) -> None:
-        """The look that belongs to a beat."""
-        now = self._room.calls.monotonic()
-        if now - self._looked_at >= self._every_s:
-            self._sweep(now)
-        else:
-            self.glance()
-
-    def _sweep(self, now: float) -> None:
         everybody = now - self._looked_at >= self._every_s
+        if not everybody and now - self._glanced_at < min(_GLANCE_EVERY_S, self._every_s):
+            return None
+        self._glanced_at = now
         if everybody:
             self._looked_at = now
-        if not self._member.joined:
+        return Round(now, everybody, self._watched(head), self._litter(head))
+
+    def go(self, planned: Round | None) -> None:
+        """Look at them, without the lock, and take over who is dead."""
+        if planned is None:
             return
-        with self._room.head as head:
-            if not self._member.is_mine(slots.decode(self._room.head.slot(self._member.index))):
-                return
-            watched = self._watched(head)
-            litter = self._litter(head)
+        now, everybody, records, litter = planned
         remove(self._room, litter)
+        watched = {}
+        for index, record in records.items():
+            if index != self._member.index and not slots.is_free(record):
+                watched[index] = slots.decode(record)
+        self._seen = {index: seen for index, seen in self._seen.items() if index in watched}
         for index, slot in watched.items():
             if slot.state == slots.GONE:
                 self._finish(index, slot)
@@ -90,24 +98,19 @@ class Sweeper:
                 if taken is not None:
                     self._finish(index, taken)
 
-    def _watched(self, head: Head) -> dict[int, Slot]:
-        """The slots to look at: all, or for all but one minion of many only that one."""
+    def _watched(self, head: Head) -> dict[int, str]:
+        """The records of slots to look at: all, or for all but one minion of many only that one."""
         me = self._member.index
         watcher, generation = head.sweeper
         if watcher != me and watcher >= 0 and head.minions + head.feeders > _FEW:
-            slot = slots.decode(self._room.head.slot(watcher))
+            record = self._room.head.slot(watcher)
+            slot = slots.decode(record)
             if slot.generation == generation and slot.state == slots.LIVE:
-                return {watcher: slot}
+                return {watcher: record}
         if watcher != me and (watcher < 0 or head.minions + head.feeders > _FEW):
             head.sweeper = (me, self._member.generation)
             self._room.head.write()
-        found = {}
-        for index, record in enumerate(self._room.head.slots()):
-            slot = slots.decode(record)
-            if index != me and slot.state != slots.FREE:
-                found[index] = slot
-        self._seen = {index: seen for index, seen in self._seen.items() if index in found}
-        return found
+        return dict(enumerate(self._room.head.slots()))
 
     def _litter(self, head: Head) -> Litter:
         """What may be removed; looked for by one minion, once in a lease."""
@@ -119,23 +122,25 @@ class Sweeper:
         return find_litter(self._room, head)
 
     def _is_dead(self, index: int, slot: Slot, now: float) -> bool:
-        """Whether its beat stood still for its lease, looked at every quarter of it; or, on this
-        host, whether its process and the lock on its beat are gone."""
-        beat = self._beat_of(slot)
+        """Whether its beat stood still for its lease, or for ours if that is longer, since we look
+        every quarter of ours; or, on this host, whether its process and the lock on its beat are
+        gone."""
+        beat = self.beat_of(slot)
         if beat is None:
             return True
         seen = self._seen.get(index)
         if seen is None or seen.generation != slot.generation or seen.beat != beat:
             self._seen[index] = Seen(slot.generation, beat, now, now)
             return False
-        if now - seen.looked > slot.lease_s / 2:
+        lease_s = max(slot.lease_s, self._room.options.lease_s)
+        if now - seen.looked > lease_s / 2:
             # We did not look ourselves for long (stopped, asleep): what we saw then tells nothing.
             self._seen[index] = seen._replace(since=now, looked=now)
             return False
         self._seen[index] = seen._replace(looked=now)
-        return now - seen.since >= slot.lease_s
+        return now - seen.since >= lease_s
 
-    def _beat_of(self, slot: Slot) -> bytes | None:
+    def beat_of(self, slot: Slot) -> bytes | None:
         """The beat, or None if the process is dead for sure. A beat that can't be read stands
         still."""
         calls = self._room.calls
@@ -173,7 +178,7 @@ class Sweeper:
             slot = slots.decode(self._room.head.slot(index))
             if slot.generation != before.generation or slot.state != slots.LIVE:
                 return None
-            beat = self._beat_of(slot)
+            beat = self.beat_of(slot)
             seen = self._seen.get(index)
             if beat is not None and (seen is None or beat != seen.beat):
                 return None
@@ -185,7 +190,7 @@ class Sweeper:
                 head.sweeper = (self._member.index, self._member.generation)
             if slot.feeder and not slot.claims:
                 # Nothing to give back: free it at once.
-                head.changed[index] = Slot(generation=gone.generation).encode()
+                free(head, index, gone.generation)
             self._room.head.write()
         if slot.feeder and not slot.claims:
             remove_leftovers(self._room, slot.folder)
@@ -217,7 +222,7 @@ class Sweeper:
                 return  # somebody else finished it
             drafting.announce(head)
             head.settled += len(settled)
-            head.changed[index] = Slot(generation=slot.generation).encode()
+            free(head, index, slot.generation)
             self._room.head.write()
         if settled and self._room.calls.exists(self._room.checkpoints):
             for number in settled:

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 from minionize.contracts.engine import EngineOptions, Traits
 from minionize.engines.memory.store import Holder, Item, Store, existing, find, find_or_make
-from minionize.errors import BadParam, EngineUnavailable, NotSupported, UsageError
-from minionize.values import Entry, MinionInfo, Param, State, Stats, to_text
+from minionize.errors import EngineUnavailable, NotSupported, UsageError
+from minionize.values import Entry, MinionInfo, Param, State, Stats, to_texts
 
 
 class MemoryQueue:
@@ -23,9 +23,10 @@ class MemoryQueue:
         self._clock = options.clock
         self._feeder: Holder | None = None
         self._closed = False
+        self.made: list[str] = []
 
     def put(self, params: Iterable[Param]) -> int:
-        return self.put_texts(_checked(params))
+        return self.put_texts(to_texts(params))
 
     def put_texts(self, texts: Iterable[str]) -> int:
         store = self._store(make=True)
@@ -156,6 +157,8 @@ class MemoryQueue:
     def _store(self, *, make: bool = False) -> Store:
         if not (make and self._options.create):
             return existing(self._name)
+        if find(self._name) is None:
+            self.made.append(f"queue {self._name} in this process")
         return find_or_make(self._name, self._keep, self._most)
 
     def _beat(self, store: Store) -> None:
@@ -179,13 +182,3 @@ def parse(address: str) -> tuple[str, bool, int | None]:
         else:
             raise UsageError(f"queue memory:{address}: {option!r} is neither keep=0 nor most=N")
     return name, keep, most
-
-
-def _checked(params: Iterable[Param]) -> Iterator[str]:
-    """The JSON texts of `params`. BadParam for what is no JSON."""
-    for number, param in enumerate(params, 1):
-        try:
-            text = to_text(param)
-        except (TypeError, ValueError, RecursionError) as error:
-            raise BadParam(f"param {number} is no JSON ({error}): use JSON values only") from error
-        yield text

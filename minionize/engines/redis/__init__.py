@@ -1,0 +1,23 @@
+"""The Redis engine: queues in streams, for minions that share no folder. docs/redis.md.
+
+`redis://[user:password@]host[:port]/db?stream=NAME`, `rediss://` (TLS), `unix:///socket?stream=NAME`.
+"""
+
+from __future__ import annotations
+
+from minionize.contracts.engine import EngineOptions
+from minionize.engines.redis.minion import RedisEngine
+from minionize.engines.redis.people import RedisQueue
+from minionize.engines.redis.place import place_of
+
+__all__ = ["RedisEngine", "RedisQueue", "open_engine", "open_queue"]
+
+
+def open_engine(address: str, options: EngineOptions) -> RedisEngine:
+    """Join the queue as a minion. `address` is the whole URL. NoSuchQueue if it is missing."""
+    return RedisEngine(place_of(address, options.env), options)
+
+
+def open_queue(address: str, options: EngineOptions) -> RedisQueue:
+    """A person's face of the queue; `put` makes it if it is missing."""
+    return RedisQueue(place_of(address, options.env), options)
