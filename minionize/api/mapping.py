@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any
 
 from minionize.api.common import load_settings, say
@@ -40,8 +39,7 @@ def mapped(
     usual = {name: value for name, value in usual.items() if name not in _OURS}
     told = load_settings({**usual, **settings, "until": "drained"})
     with tempfile.TemporaryDirectory(prefix="minion-map-") as folder:
-        told = replace(
-            told,
+        told = told._replace(
             queue=f"memory:map-{folder}",  # one per call, also in several threads
             reporter="json",
             report_dir=folder,

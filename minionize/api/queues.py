@@ -50,6 +50,11 @@ class QueueHandle:
         """Its name, without credentials."""
         return self._queue.url
 
+    @property
+    def made(self) -> Sequence[str]:
+        """What `put` had to make, in the broker's own words."""
+        return self._queue.made
+
     def put(self, params: Iterable[Param]) -> int:
         """Put params, all or none; durable when it returns how many. BadParam for no JSON."""
         if isinstance(params, (str, bytes, dict)):
@@ -72,11 +77,11 @@ class QueueHandle:
         `dead`: dead letters too. `output`: captured output as `_stdout` and `_stderr`. Rows are
         read from the report that the json reporter writes, the default of file queues.
         """
-        from minionize.reporters import report_folder
         from minionize.status.read import Faults
+        from minionize.status.report import report_of
         from minionize.status.rows import Want, result_rows
 
-        folder = report_folder(self._settings.report_dir, self._queue.traits.folder)
+        folder = report_of(self._settings, self._queue.traits.folder)
         faults = Faults()
         yield from result_rows(self._queue, folder, Want(dead=dead, output=output), faults)
         for line in faults.lines():

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
 from minionize.contracts.crew import Crew
 from minionize.contracts.engine import Engine
 from minionize.settings import Settings
+from minionize.worker.checkpoints import Checkpoints
 from minionize.worker.guard import Guard
 from minionize.worker.signals import Stopping
 
@@ -23,11 +23,10 @@ def make_crew(
     guard: Guard,
     before_output: Callable[[], None] | None,
     lines: Callable[[str], None],
+    checkpoints: Checkpoints | None,
 ) -> Crew:
     """Programs for a callback with `invocation`, else functions. `before_output` is called
     before anything is written to stdout or stderr."""
-    folder = engine.traits.folder
-    checkpoints = None if folder is None else os.path.join(os.path.abspath(folder), "checkpoints")
     common: dict[str, Any] = {
         "slots": settings.slots,
         "env": settings.env,
@@ -37,7 +36,7 @@ def make_crew(
         "engine": engine,
         "timeout_s": settings.timeout_s,
         "deadline": settings.deadline,
-        "checkpoints": checkpoints,
+        "checkpoints": None if checkpoints is None else checkpoints.folder,
         "capture": settings.capture,
         "stop": stopping.request,
         "before_output": before_output,

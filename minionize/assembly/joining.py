@@ -10,6 +10,7 @@ from minionize.engines.registry import open_engine
 from minionize.errors import EngineUnavailable, NoSuchQueue
 from minionize.settings import Settings
 from minionize.values import Clock
+from minionize.worker.link import LONG_BUSY_S
 from minionize.worker.signals import Stopping
 
 _FIRST_LOOK_S = 0.1
@@ -27,11 +28,12 @@ def join_queue(
     """The engine of `settings.queue`, or None when told to stop while waiting for it.
 
     With `settings.wait` a missing queue is waited for (up to `max_time_s`); one that can't be
-    reached is tried for `reconnect_s`. After that NoSuchQueue or EngineUnavailable.
+    reached is tried for `reconnect_s`, but as long as it takes while it is only busy. After that
+    NoSuchQueue or EngineUnavailable.
     """
-    began = clock.monotonic()
+    began = lost_at = clock.monotonic()
     pause_s = _FIRST_LOOK_S
-    told = False
+    installed = told = False
     try:
         while not stopping.why:
             try:
@@ -42,11 +44,17 @@ def join_queue(
                     raise
                 why = f"{error}; waiting for it"
             except EngineUnavailable as error:
-                if clock.monotonic() - began >= settings.reconnect_s:
-                    raise
+                now = clock.monotonic()
                 why = f"{error}; trying again for {settings.reconnect_s:.0f} s"
-            if not told:
+                if error.busy:
+                    lost_at, pause_s = now, _FIRST_LOOK_S
+                    why = f"{error}; waiting on" if now - began >= LONG_BUSY_S else ""
+                if now - lost_at >= settings.reconnect_s:
+                    raise
+            if not installed:
                 stopping.install()
+                installed = True
+            if why and not told:
                 lines(why)
                 told = True
             # A signal makes it readable, and ends the pause.

@@ -5,22 +5,24 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TextIO
 
+from minionize.assembly.containers import in_container
 from minionize.assembly.crews import make_crew
 from minionize.assembly.joining import join_queue
 from minionize.contracts.engine import EngineOptions
 from minionize.errors import UsageError
 from minionize.settings import Settings
 from minionize.values import Clock, SystemClock
+from minionize.worker.checkpoints import check_root, check_writable, checkpoints_of
 from minionize.worker.guard import Guard
-from minionize.worker.signals import Stopping
+from minionize.worker.signals import SCHEDULERS_SIGNALS, Stopping
 
 if TYPE_CHECKING:
     from minionize.assembly.pouring import Pouring
     from minionize.contracts.engine import Engine
     from minionize.contracts.reporter import Reporter
+    from minionize.engines.redis.reports import ReportServer
     from minionize.worker.live import Live
     from minionize.worker.summary import Summary
 
@@ -39,7 +41,7 @@ class Minion:
         clock: Clock | None = None,
     ) -> None:
         self.settings = settings
-        self.callback = callback
+        self.callback = in_container(settings, callback, lines)
         self._lines = lines
         self._terminal = terminal
         self._write = write
@@ -48,24 +50,37 @@ class Minion:
     def run(self) -> Summary:
         """Work until the end that the settings ask for. What keeps it from beginning is raised
         (UsageError, NoSuchQueue, EngineUnavailable ...); after that the summary tells."""
+        summary = self._work()
+        if summary.cut_short:
+            from minionize.worker.leaving import take_leave
+
+            take_leave(summary, self.settings, self._lines)
+        return summary
+
+    def _work(self) -> Summary:
         settings = self.settings
         _check(settings, self.callback)
         if hasattr(self.callback, "check_program"):
             self.callback.check_program()
+        if settings.checkpoint_root is not None:
+            check_root(settings.checkpoint_root)
         # Before threads, and before anything large is imported: it is a copy of us.
         guard = Guard.start()
         opened: list[Any] = [guard]
         pouring: Pouring | None = None
         try:
             if settings.slots >= guard.capacity:
-                raise UsageError(f"-j {settings.slots}: at most {guard.capacity - 1} slots")
+                raise UsageError(
+                    f"-j {settings.slots}: a minion has at most {guard.capacity - 1:,} slots: "
+                    "write fewer, and start more minions"
+                )
             options = self._engine_options()
             if settings.from_file is not None:
                 from minionize.assembly.pouring import Pouring
 
                 pouring = Pouring(settings, options)
                 opened.append(pouring)
-                settings = replace(settings, queue=pouring.url)
+                settings = settings._replace(queue=pouring.url)
             stopping = Stopping()
             opened.append(stopping)
             engine = join_queue(
@@ -77,6 +92,13 @@ class Minion:
             opened.append(engine)
             reporter = self._open_reporter(engine, options)
             opened.append(reporter)
+            checkpoints = checkpoints_of(engine.url, engine.traits.folder, settings.checkpoint_root)
+            if (
+                settings.checkpoint_root is not None
+                and checkpoints is not None
+                and os.path.isdir(checkpoints.folder)
+            ):
+                check_writable(checkpoints.folder)  # somebody else may have begun this queue
             live = self._live()
             crew = make_crew(
                 self.callback,
@@ -87,6 +109,7 @@ class Minion:
                 guard=guard,
                 before_output=None if live is None else live.clear,
                 lines=self._lines,
+                checkpoints=checkpoints,
             )
             opened.append(crew)
 
@@ -103,8 +126,9 @@ class Minion:
                 guard=guard,
                 live=live,
                 command=_command(self.callback),
+                checkpoints=checkpoints,
             )
-        except BaseException:
+        except BaseException:  # Ctrl-C as well
             _close(opened)
             raise
         # The worker closes what it was given.
@@ -156,7 +180,13 @@ class Minion:
             clock=self._clock,
             warn=self._lines,
             write=self._write or _to_stdout,
+            server=self._report_server,
         )
+
+    def _report_server(self) -> ReportServer:
+        from minionize.status.report import report_server
+
+        return report_server(self.settings)
 
     def _live(self) -> Live | None:
         settings, terminal = self.settings, self._terminal
@@ -193,8 +223,10 @@ def _check(settings: Settings, callback: Any) -> None:
     """UsageError for what can't be had together."""
     if settings.tty and settings.slots > 1:
         raise UsageError("--tty hands over the one terminal: it can't be shared by -j slots")
+    if settings.tty and hasattr(callback, "apart"):
+        raise UsageError("--tty is for programs of this host, not for containers: leave it out")
     if not hasattr(callback, "invocation"):
-        for name in ("stdin", "stdout", "stderr", "chdir", "tty"):
+        for name in ("stdin", "stdout", "stderr", "chdir", "tty", "image"):
             if getattr(settings, name):
                 raise UsageError(
                     f"--{name} is for programs, and a function is called: leave it out "
@@ -215,7 +247,8 @@ def _stopped(stopping: Stopping) -> Summary:
 
     if stopping.by_signal == signal.SIGINT:
         return Summary(exit_status=130, why=stopping.why, died_of=int(signal.SIGINT))
-    return Summary(exit_status=75, why=stopping.why)
+    cut_short = stopping.by_signal in SCHEDULERS_SIGNALS
+    return Summary(exit_status=75, why=stopping.why, cut_short=cut_short)
 
 
 def _to_stdout(text: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from dataclasses import replace
 
 from minionize.contracts.engine import EngineOptions
 from minionize.engines.memory import drop
@@ -37,7 +36,7 @@ class Pouring:
         self._name = f"from-{os.getpid()}-{id(self)}"
         self.url = f"memory:{self._name}?keep=0&most={_MOST_WAITING}"
         name = f"{options.minion_id}-feeder"
-        self._queue = open_queue(self.url, replace(options, create=True, minion_id=name))
+        self._queue = open_queue(self.url, options._replace(create=True, minion_id=name))
         # From here on the queue exists, and nobody calls it drained.
         self._feeding = self._queue.feeding()
         self._feeding.__enter__()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from minionize.errors import UsageError
+from minionize.nearest import nearest
 
 
 def parse_spec(spec: str) -> tuple[str, str]:
@@ -68,11 +69,9 @@ def _import_failed(module_name: str, error: BaseException) -> str:
 
 
 def _no_function(module_name: str, name: str, part: str, holder: object) -> str:
-    import difflib
-
     names = [known for known in dir(holder) if callable(getattr(holder, known, None))]
-    near = difflib.get_close_matches(part, names, 1)
-    hint = f": did you mean {near[0]}?" if near else ": check the name"
+    near = nearest(part, names)
+    hint = f": did you mean {near}?" if near else ": check the name"
     return f"module {module_name!r} has no function {name!r}{hint}"
 
 

@@ -48,7 +48,9 @@ class CommandCallback:
     def check_program(self) -> None:
         """Look for the program before anything is leased: CommandNotFound (127) or
         CommandNotExecutable (126). A path counts from the current folder, whatever --chdir
-        says. What the param names is not looked for."""
+        says. What the param names is not looked for. UsageError for a --chdir that is no
+        folder."""
+        self._check_folder()
         first = self.cmd[0]
         path = self._settings.env.get("PATH", os.defpath)
         if self._settings.shell:
@@ -70,6 +72,14 @@ class CommandCallback:
             raise CommandNotExecutable(
                 f"program {pasteable(first)} may not be executed: chmod +x {pasteable(program)}"
             )
+
+    @property
+    def program(self) -> str | None:
+        """The program of every run; None where the param names it."""
+        if self._settings.shell:
+            return "/bin/sh"
+        word = self._args.words[0]
+        return word if isinstance(word, str) else None
 
     def invocation(self, lease: Lease, slot: int) -> Invocation:
         """What to start for this param.
@@ -96,20 +106,7 @@ class CommandCallback:
 
     def shown(self, lease: Lease, slot: int = 0) -> str:
         """The run of this param as a line to paste into a shell."""
-        run = self.invocation(lease, slot)
-        program, *arguments = run.argv
-        if run.chdir is not None and "/" in program:
-            # A program's path, as those of the files below, counts from here.
-            program = os.path.abspath(program)
-        line = command_line([program, *arguments])
-        if run.chdir is not None:
-            line = f"(cd {pasteable(run.chdir)} && {line})"
-        if run.stdin is not None:
-            line = f"printf '%s\\n' {pasteable(lease.text)} | {line}"
-        for sign, file in ((">", run.stdout), ("2>", run.stderr)):
-            if file is not None:
-                line += f" {sign} {pasteable(file)}"
-        return line
+        return as_line(self.invocation(lease, slot), lease)
 
     def _argv(self, lease: Lease, slot: int) -> list[str]:
         args = self._args
@@ -121,6 +118,12 @@ class CommandCallback:
             check_sizes(argv)
         return argv
 
+    def _check_folder(self) -> None:
+        """One that is missing is made by each run."""
+        folder = self._folder.words[0] if self._folder is not None else None
+        if isinstance(folder, str) and os.path.exists(folder) and not os.path.isdir(folder):
+            raise UsageError(f"--chdir {pasteable(folder)} is no folder: name another")
+
     def _place(self, text: str | None) -> Template | None:
         if text is None:
             return None
@@ -131,6 +134,23 @@ class CommandCallback:
         if place is None:
             return None
         return sound(place.expand(lease.text, lease.id, lease.attempt, slot)[0])
+
+
+def as_line(run: Invocation, lease: Lease) -> str:
+    """A run as a line to paste into a shell."""
+    program, *arguments = run.argv
+    if run.chdir is not None and "/" in program:
+        # A program's path, as those of the files below, counts from here.
+        program = os.path.abspath(program)
+    line = command_line([program, *arguments])
+    if run.chdir is not None:
+        line = f"(cd {pasteable(run.chdir)} && {line})"
+    if run.stdin is not None:
+        line = f"printf '%s\\n' {pasteable(lease.text)} | {line}"
+    for sign, file in ((">", run.stdout), ("2>", run.stderr)):
+        if file is not None:
+            line += f" {sign} {pasteable(file)}"
+    return line
 
 
 def find_program(name: str, path: str) -> str | None:

@@ -4,6 +4,7 @@ well."""
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Collection
 
 from minionize.contracts.crew import Crew
@@ -31,7 +32,9 @@ class Beating:
         clock: Clock,
         beat_s: float,
         say: Callable[[str], None],
+        beat_file: str | None = None,
     ) -> None:
+        """`beat_file` is touched with each beat of the guard, whatever becomes of that."""
         self._link = link
         self._crew = crew
         self._book = book
@@ -43,6 +46,8 @@ class Beating:
         self._say = say
         now = clock.monotonic()
         self._beat_at = now + beat_s
+        self._beat_file = beat_file
+        self._well()
         self._guard_at = float("inf") if guard is None else now
 
     @property
@@ -57,6 +62,7 @@ class Beating:
             self._expire()
         if self._guard is not None and now >= self._guard_at:
             self._guard.beat()
+            self._well()
             self._guard_at = now + min(1.0, self._beat_s / 4)
             lost = self._guard.watch()
             if lost is not None:
@@ -93,10 +99,24 @@ class Beating:
         now = self._clock.monotonic()
         if self._guard is not None:
             self._guard.beat()
+        self._well()
         with contextlib.suppress(MinionizeError):  # comes up again when the loop asks
             self.renew(now)
             if self._link.down and self._link.expired(now):
                 self._expire()
+
+    def _well(self) -> None:
+        if self._beat_file is None:
+            return
+        try:
+            with open(self._beat_file, "a"):
+                os.utime(self._beat_file)
+        except OSError as error:
+            self._say(
+                f"--beat-file {self._beat_file} can't be touched ({os.strerror(error.errno or 0)}):"
+                " no health check will see this minion; name another one"
+            )
+            self._beat_file = None
 
     def _expire(self) -> None:
         """Nobody could renew the leases in time: they are lost."""

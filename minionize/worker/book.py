@@ -13,6 +13,7 @@ from minionize.worker.decisions import INNOCENT, FailuresInARow, Settlement, set
 from minionize.worker.delivery import UNDELIVERED
 from minionize.worker.lines import FailureLines, last_line, printable
 from minionize.worker.link import GATHER_S, Link
+from minionize.worker.memory import OomKills
 from minionize.worker.pace import Pace
 from minionize.worker.summary import Summary
 
@@ -45,6 +46,7 @@ class Book:
         self._failures = FailureLines(say, clock, settings.max_attempts)
         self._quiet = settings.quiet
         self._say = say
+        self._oom_kills = OomKills()
         self._told_lost = False
         self._told_undelivered = False
         self.summary = Summary()
@@ -57,8 +59,9 @@ class Book:
         self.aborting: set[str] = set()
         """Ids of lost leases whose runs are being killed."""
 
-    def take(self, outcomes: Sequence[Outcome], stopping: bool) -> bool:
-        """Settle these. While stopping, only what ended well is told; the rest is innocent.
+    def take(self, outcomes: Sequence[Outcome], stopped: Callable[[Outcome], bool]) -> bool:
+        """Settle these. `stopped` tells of one that did not end well whether that is because
+        this minion is being stopped: then it is innocent.
 
         Returns whether one of them was marked as started: then it must be told at once.
         """
@@ -73,7 +76,8 @@ class Book:
         urgent = False
         for outcome in outcomes:
             lease = outcome.lease
-            if held.get(lease.id) != lease:
+            mine = held.get(lease.id)
+            if mine is not lease and mine != lease:
                 self.aborting.discard(lease.id)
                 continue
             if marked and lease.id in marked:
@@ -88,7 +92,7 @@ class Book:
                     self.summary.done += done
                     self.ended += done
                     done = 0
-                self._not_done(outcome, stopping, at_s, now)
+                self._not_done(outcome, stopped(outcome), at_s, now)
                 continue
             count += 1
             done += 1
@@ -132,6 +136,7 @@ class Book:
 
     def _not_done(self, outcome: Outcome, stopping: bool, at_s: float, now: float) -> None:
         lease = outcome.lease
+        outcome = self._oom_kills.explain(outcome)
         settlement = INNOCENT if stopping else settle(outcome, self._max_attempts)
         if outcome.verdict is Verdict.ABORTED and outcome.reason.startswith("no process"):
             # This host is full: somebody else may have room, and so may we in a while.
@@ -142,8 +147,8 @@ class Book:
         if outcome.reason == UNDELIVERED and not self._told_undelivered:
             self._told_undelivered = True
             self._say(
-                f"{lease.id}: {UNDELIVERED}: whoever read it is gone, or the disk it went to is "
-                "full: start again with another place for it"
+                f"{lease.id}: {UNDELIVERED}: the disk it goes to may be full: make room, or start "
+                "again with another place for it"
             )
         charged = settlement.charge or settlement.kind == "bury"
         if settlement.kind == "bury":

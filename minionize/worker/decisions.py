@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -15,6 +16,19 @@ LEASES_MOST = 16_384
 """Spares are never more than this, however short the runs: they are memory."""
 LEAVE_S = 2.0
 """What a minion takes to leave once its programs have ended."""
+STOP_COMES_S = 0.25
+"""A scheduler signals all processes of a job, one after the other: when a run died of such a
+signal, ours comes within this time or not at all."""
+_WAIT_SHARE = 0.05
+"""Of the time of its runs, a minion waits so much for a signal that may explain a failure."""
+GAVE_WAY = "idle, others have the rest"
+"""Why a minion ended that left before the queue was drained."""
+_STOPS = ("SIGHUP", "SIGINT", "SIGUSR1", "SIGUSR2", "SIGTERM")
+_STOP_REASONS = frozenset(
+    [f"signal {name}" for name in _STOPS]
+    + [f"exit {128 + signal.Signals[name]}" for name in _STOPS]
+)
+"""How a run fails that got the scheduler's signal; the second as a shell tells it."""
 ISOLATED_CRASHES = 3
 """From so many crashes on, a suspect runs with no other suspect beside it."""
 
@@ -124,11 +138,29 @@ class FailuresInARow:
         return Failure(reason, detail)
 
 
+def stop_comes_s(outcome: Outcome, slots: int) -> float:
+    """How long to wait for a signal of our own, since this run may have got the one that is meant
+    for the whole job. 0 if it can't have.
+
+    Who saves its state on TERM may end with any status. That can't be told from another failure, so
+    all of those together wait for no more than a small share of what `slots` do.
+    """
+    if outcome.verdict is not Verdict.FAILED:
+        return 0.0
+    if outcome.reason in _STOP_REASONS:
+        return STOP_COMES_S
+    if not outcome.exit_status:
+        return 0.0
+    return min(STOP_COMES_S, outcome.seconds * _WAIT_SHARE / slots)
+
+
 class Ended(NamedTuple):
     """Whether an idle minion is done."""
 
     over: bool
     why: str = ""
+    drained: bool = False
+    """Then it ends with 1 where there are dead letters."""
 
 
 def idle_is_over(until: str, stats: Stats | None, idle_for_s: float, idle_s: float) -> Ended:
@@ -147,8 +179,27 @@ def idle_is_over(until: str, stats: Stats | None, idle_for_s: float, idle_s: flo
         return Ended(
             idle_for_s >= idle_s and not stats.feeders and not stats.paused,
             f"nothing came for {idle_s:g} s",
+            drained=True,
         )
-    return Ended(drained, "drained")
+    return Ended(drained, "drained", drained=True)
+
+
+def others_have_the_rest(stats: Stats | None) -> bool:
+    """Whether all that is left is leased by others, so that an idle minion can only wait for one
+    of them to drop something."""
+    if stats is None or stats.feeders:
+        return False
+    return stats.waiting == 0 and stats.delayed == 0 and bool(stats.running)
+
+
+def leaves_idle(idle_before: int | None, keep_idle: int) -> bool:
+    """Whether an idle minion gives its node back, when others have had the rest for --idle.
+
+    `idle_before`: how many idle minions, surely alive, come before this one in the order of ids.
+    All see the same order, so the first `keep_idle` of them stay, whatever the others see and
+    decide. None where the queue can't tell: then all stay.
+    """
+    return idle_before is not None and idle_before >= keep_idle
 
 
 def stop_in_s(settings: Settings, time_now: float) -> float:
@@ -165,6 +216,12 @@ def stop_in_s(settings: Settings, time_now: float) -> float:
     return left_s
 
 
+def lease_in_s(settings: Settings, stop_in_s: float) -> float:
+    """Seconds from now until a minion takes nothing more, as its runs have `stop_in_s`; 0 or less
+    where its whole time is shorter than --min-left."""
+    return stop_in_s - (settings.min_left_s or 0.0)
+
+
 def stopped_status(stats: Stats | None) -> int:
     """Exit status after a stop by signal, order or wall time: 75 while params remain."""
     if stats is None or stats.drained is not True:
@@ -172,6 +229,8 @@ def stopped_status(stats: Stats | None) -> int:
     return drained_status(stats)
 
 
-def drained_status(stats: Stats | None) -> int:
-    """Exit status of a drained queue: 1 when it holds dead letters."""
-    return 1 if stats is not None and stats.dead else 0
+def drained_status(stats: Stats | None, own_dead: int = 0) -> int:
+    """Exit status of a drained queue: 1 when it holds dead letters, or where the queue can't
+    tell, when this minion made some (`own_dead`)."""
+    dead = own_dead if stats is not None and stats.dead is None else stats and stats.dead
+    return 1 if dead else 0

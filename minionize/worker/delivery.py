@@ -10,7 +10,9 @@ from minionize.contracts.crew import Outcome, Verdict
 from minionize.worker.output import Sink, Spool
 
 UNDELIVERED = "its output could not be passed on"
-"""Why a run is given back that ended well."""
+"""Why a run is given back that ended well; the person is told."""
+UNREAD = "nobody reads its output any more"
+"""The same, behind `| head`, where whoever is gone knows."""
 BACKLOG = 32
 """So many runs whose output waits for a slow reader; with more, none is started."""
 
@@ -31,12 +33,12 @@ class _Part:
 class _Delivery:
     """An ended run, and what of its output is not out yet."""
 
-    __slots__ = ("lost", "outcome", "parts")
+    __slots__ = ("lost", "outcome", "parts", "unread")
 
     def __init__(self, outcome: Outcome) -> None:
         self.outcome = outcome
         self.parts: deque[_Part] = deque()
-        self.lost = False
+        self.lost = self.unread = False
 
 
 class Deliveries:
@@ -106,10 +108,12 @@ class Deliveries:
             os.close(part.fd)
             delivery.parts.popleft()
             delivery.lost |= part.sink.lost
+            delivery.unread |= part.sink.unread
             if not delivery.parts:
                 self._waiting.popleft()
                 lost = delivery.lost and delivery.outcome.verdict is Verdict.DONE
-                out.append(undelivered(delivery.outcome) if lost else delivery.outcome)
+                ended = delivery.outcome
+                out.append(undelivered(ended, unread=delivery.unread) if lost else ended)
         return out
 
     def wake(self, fd: int) -> None:
@@ -130,6 +134,7 @@ class Deliveries:
         self._waiting.clear()
 
 
-def undelivered(outcome: Outcome) -> Outcome:
-    """A run that ended well, but whose output nobody could take: it is given back."""
-    return outcome._replace(verdict=Verdict.ABORTED, reason=UNDELIVERED)
+def undelivered(outcome: Outcome, *, unread: bool) -> Outcome:
+    """A run that ended well, but whose output nobody could take, or wanted: it is given back."""
+    reason = UNREAD if unread else UNDELIVERED
+    return outcome._replace(verdict=Verdict.ABORTED, reason=reason)

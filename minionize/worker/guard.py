@@ -4,8 +4,9 @@ Minion and guard share a page of memory with the process groups that run. To hol
 one is a memory write, so a run costs no system call for it. When the minion is gone (kill -9
 included) the guard kills the groups, then whatever still carries the minion's id in its
 environment: children that made a session of their own, and one that was being started just
-then. It also acts when the minion's beat stands still for the lease time, since then the leases
-are lost and others run these params.
+then. What belongs to somebody else, as a container to its runtime, is ended by a command that
+the guard was told of. It also acts when the minion's beat stands still for the lease time, since
+then the leases are lost and others run these params.
 """
 
 from __future__ import annotations
@@ -16,14 +17,19 @@ import os
 import select
 import signal
 import time
+from collections.abc import Sequence
 
 _ID_BYTES = 256
 _PATH_BYTES = 1024
 _GROUPS = 8192
 _BEAT, _LEASE_MS, _STARTED, _ROUNDS = 0, 1, 2, 3
 _HEAD_INTS = 16
-_TABLE = _HEAD_INTS * 4 + _ID_BYTES + _PATH_BYTES
+_ID = _HEAD_INTS * 4
+_SCRATCH = _ID + _ID_BYTES
+_SWEEPER = _SCRATCH + _PATH_BYTES
+_TABLE = _SWEEPER + _PATH_BYTES
 _SIZE = _TABLE + 4 * _GROUPS
+_SWEEP_S = 60.0
 _LOOKS = 4
 """The beat is looked at so many times per lease, and must stand still at all of them: a guard
 that slept together with the minion (a frozen machine) must not take that for a hung minion."""
@@ -107,17 +113,27 @@ class Guard:
         """How many process groups it can hold."""
         return _GROUPS
 
-    def arm(self, minion_id: str, lease_s: float | None = None, scratch: str = "") -> None:
+    def arm(
+        self,
+        minion_id: str,
+        lease_s: float | None = None,
+        scratch: str = "",
+        sweeper: Sequence[str] = (),
+    ) -> None:
         """Tell it who we are: what has `MINION_ID=minion_id` in its environment is ours.
 
         `lease_s` (None: no limit) is how long the beat may stand still; `scratch` a folder whose
-        files it removes in the end.
+        files it removes in the end; `sweeper` a command that ends what a KILL of groups does not.
         """
-        start = _HEAD_INTS * 4
         if minion_id:
-            _put_text(self._view, start, _ID_BYTES, minion_id)
+            _put_text(self._view, _ID, _ID_BYTES, minion_id)
         if scratch:
-            _put_text(self._view, start + _ID_BYTES, _PATH_BYTES, scratch)
+            _put_text(self._view, _SCRATCH, _PATH_BYTES, scratch)
+        if sweeper:
+            words = "\0".join(sweeper)
+            if len(words) >= _PATH_BYTES:
+                raise ValueError(f"a command of {len(words)} bytes is too long for the guard")
+            _put_text(self._view, _SWEEPER, _PATH_BYTES, words)
         if lease_s is not None:
             self._head[_LEASE_MS] = min(2**31, max(1, int(lease_s * 1000)))
 
@@ -149,20 +165,24 @@ class Guard:
             os.close(self._pipe)
             self._pipe = -1
 
+    def leave(self) -> None:
+        """Send the guard on its last round: nothing is started any more."""
+        if not self._closed and os.getpid() == self._owner:
+            self._closed = True
+            self._let_go()
+
     def close(self) -> None:
-        """Send the guard on its last round and wait for it (a second at most)."""
-        if self._closed or os.getpid() != self._owner:
+        """`leave`, and wait until the guard has done that (a second at most)."""
+        self.leave()
+        if os.getpid() != self._owner:
             return
-        self._closed = True
-        self._let_go()
         until = time.monotonic() + 1.0
-        pause_s = 0.0005
         with contextlib.suppress(ChildProcessError):
             while (
                 self._pid and os.waitpid(self._pid, os.WNOHANG)[0] == 0 and time.monotonic() < until
             ):
-                time.sleep(pause_s)
-                pause_s = min(0.02, pause_s * 2)
+                time.sleep(0.001)
+        self._pid = 0
 
 
 def _fork() -> int:
@@ -221,13 +241,18 @@ def _stand_guard(shared: mmap.mmap, pipe: int, minion: int | None) -> None:
             # First, or the minion might see its runs die and not know why.
             head[_ROUNDS] = (head[_ROUNDS] + 1) & 0xFFFFFFFF
             _kill_groups(groups)
-    _kill_groups(groups)
-    minion_id = _text(view, _HEAD_INTS * 4, _ID_BYTES)
+            if _sweep(view):
+                # And what it began meanwhile.
+                head[_ROUNDS] = (head[_ROUNDS] + 1) & 0xFFFFFFFF
+    held = _kill_groups(groups)
+    minion_id = _text(view, _ID, _ID_BYTES)
     if head[_STARTED] and minion_id:
         # One that ended in good order was not just about to start something.
         orderly = minion is not None and not _ended(minion)
         _kill_strays(b"MINION_ID=" + minion_id, looks=1 if orderly else 2)
-    scratch = _text(view, _HEAD_INTS * 4 + _ID_BYTES, _PATH_BYTES)
+        if held or not orderly:
+            _sweep(view)
+    scratch = _text(view, _SCRATCH, _PATH_BYTES)
     if scratch:
         _remove(os.fsdecode(scratch))
 
@@ -257,6 +282,27 @@ def _kill_groups(groups: memoryview) -> bool:
             with contextlib.suppress(OSError):
                 os.killpg(pgid, signal.SIGKILL)
     return some
+
+
+def _sweep(view: memoryview) -> bool:
+    """Run the sweeper, for a minute at most; whether there is one."""
+    words = _text(view, _SWEEPER, _PATH_BYTES)
+    if not words:
+        return False
+    # Not with our signals, which are ignored; the shell of it would pass that on.
+    numbers = [*range(1, 16), signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU]
+    catchable = [one for one in numbers if one not in (signal.SIGKILL, signal.SIGSTOP)]
+    argv = words.split(b"\0")
+    with contextlib.suppress(OSError):
+        pid = os.posix_spawn(argv[0], argv, os.environ, setsigdef=catchable, setpgroup=0)
+        until = time.monotonic() + _SWEEP_S
+        while not os.waitpid(pid, os.WNOHANG)[0]:
+            if time.monotonic() > until:
+                os.killpg(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+                break
+            time.sleep(0.02)
+    return True
 
 
 def _ended(pidfd: int) -> bool:
@@ -289,7 +335,7 @@ def kill_marked(marks: tuple[bytes, ...]) -> int:
         pidfd = _pidfd(int(name))
         try:
             with open(f"/proc/{name}/environ", "rb", buffering=0) as environ:
-                held = b"\0" + (environ.read(1 << 20) or b"") + b"\0"
+                held = b"\0" + environ.read() + b"\0"
             if all(b"\0" + mark + b"\0" in held for mark in marks):
                 if pidfd is None:
                     os.kill(int(name), signal.SIGKILL)

@@ -22,6 +22,9 @@ class Hooked:
         if "setup" in self._hooks:
             self._callback.setup(lease.param, self._engine)
 
+    def close(self) -> None:
+        """Nothing is kept open."""
+
     def after(self, outcome: Outcome) -> Outcome:
         """`teardown_ok` or `teardown_ko`; what the former raises fails the attempt."""
         if outcome.verdict is Verdict.DONE:

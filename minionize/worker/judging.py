@@ -38,7 +38,7 @@ def judge(
         return Verdict.ABORTED, "lease lost"
     if end == "stop" and verdict is not Verdict.DONE:
         return Verdict.ABORTED, "stopped"
-    if stood_still and exit_status == -signal.SIGKILL:
+    if stood_still and exit_status in (-signal.SIGKILL, 128 + signal.SIGKILL):
         return Verdict.ABORTED, "the minion stood still for longer than its lease"
     return verdict, reason
 

@@ -9,22 +9,13 @@ import signal
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from minionize.callbacks.template import LacksName
 from minionize.contracts.callback import Invocation
 from minionize.contracts.crew import Verdict
-from minionize.values import Lease
+from minionize.values import RUN_VARIABLES, Lease
 
 PARAM_FILE_BYTES = 100 * 1024
 """From here on a param goes into a file: Linux refuses a single string of 128 KiB."""
-_OF_ONE_RUN = (
-    "MINION_PARAM",
-    "MINION_PARAM_FILE",
-    "MINION_PARAM_ID",
-    "MINION_ATTEMPT",
-    "MINION_ID",
-    "MINION_SLOT",
-    "MINION_DEADLINE",
-    "MINION_CHECKPOINT_DIR",
-)
 _RESTORED = [
     signal.SIGPIPE,
     signal.SIGXFSZ,
@@ -66,7 +57,7 @@ class Launcher:
         ours = {"MINION_ID": minion_id}
         if deadline is not None:
             ours["MINION_DEADLINE"] = f"{deadline:.0f}"
-        kept = {name: value for name, value in env.items() if name not in _OF_ONE_RUN}
+        kept = {name: value for name, value in env.items() if name not in RUN_VARIABLES}
         self._env = _encoded({**kept, **ours})
         """As bytes: what is the same for all runs is not encoded for each."""
         self._checkpoints = None
@@ -249,3 +240,21 @@ def _not_started(error: OSError, name: str) -> NotStarted:
         return NotStarted(Verdict.ABORTED, f"no process can be started: {what}")
     where = error.filename if isinstance(error.filename, str) and error.filename else name
     return NotStarted(Verdict.FAILED, f"cannot start {where}: {what}")
+
+
+def by_callback(error: Exception) -> NotStarted:
+    """A failed attempt: `to_cmd` or a hook raised."""
+    import traceback
+
+    if isinstance(error, LacksName):
+        return NotStarted(Verdict.FAILED, str(error))
+    detail = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    return NotStarted(Verdict.FAILED, type(error).__name__, detail[-4096:])
+
+
+def spool_folder(env: Mapping[str, str]) -> str:
+    """Where files without a name can be made."""
+    for folder in (env.get("TMPDIR", ""), "/tmp", "/var/tmp", "."):
+        if folder and os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK):
+            return os.path.abspath(folder)
+    return "."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from minionize.values import Clock, Lease, Stats
-from minionize.worker.decisions import Settlement
+from minionize.worker.decisions import GAVE_WAY, Settlement
 from minionize.worker.summary import Summary
 
 _BURST = 10
@@ -99,6 +99,8 @@ def last_words(summary: Summary, stats: Stats | None, dead_ids: Sequence[str] | 
         if stats is not None and stats.put is not None:
             left = (stats.waiting or 0) + (stats.delayed or 0) + (stats.running or 0)
             text += f", {left} left"
+    elif summary.why == GAVE_WAY:
+        text += f", {summary.why}"
     if dead and dead_ids is None:
         text += ": see minion failures"
     elif dead and dead_ids:

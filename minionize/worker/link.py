@@ -9,9 +9,10 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterable, Sequence
 
-from minionize.contracts.engine import Engine
+from minionize.contracts.engine import Engine, SeesTheEnd, TellsIdle
 from minionize.errors import EngineUnavailable
 from minionize.values import Clock, Failure, Lease, Stats
+from minionize.worker.checkpoints import Checkpoints
 from minionize.worker.decisions import Settlement
 
 GATHER_S = 0.02
@@ -19,6 +20,8 @@ GATHER_S = 0.02
 _FIRST_RETRY_S = 0.1
 _ID = operator.attrgetter("id")
 _LAST_RETRY_S = 10.0
+LONG_BUSY_S = 30.0
+"""Who was not let in for so long says it, though others are."""
 
 
 class Link:
@@ -32,8 +35,10 @@ class Link:
         lease_s: float,
         reconnect_s: float,
         say: Callable[[str], None],
+        checkpoints: Checkpoints | None = None,
     ) -> None:
-        """`say` is told when the queue can't be reached and when it can again."""
+        """`say` is told when the queue can't be reached and when it can again. `checkpoints` are
+        told what is acked."""
         self.engine = engine
         self.held: dict[str, Lease] = {}
         """Everything leased and not settled yet, by id."""
@@ -48,7 +53,11 @@ class Link:
         self._lease_s = lease_s
         self._reconnect_s = reconnect_s
         self._say = say
+        self._checkpoints = checkpoints
         self._down_since: float | None = None
+        self._lost_since: float | None = None
+        """Down, and nobody else was seen to reach it since."""
+        self._told_down = False
         self._retry_at = 0.0
         self._retry_s = _FIRST_RETRY_S
         self._renewed_at = clock.monotonic()
@@ -65,6 +74,11 @@ class Link:
         return self._down_since is not None
 
     @property
+    def busy(self) -> bool:
+        """Whether it is only down for us, who were not let in: others reach it."""
+        return self._down_since is not None and self._lost_since is None
+
+    @property
     def retry_at(self) -> float:
         """When it may be asked again, while it is down."""
         return self._retry_at
@@ -75,6 +89,11 @@ class Link:
         if self.flush_at is None:
             return 0
         return len(self.acks) + len(self._buries) + sum(map(len, self._nacks.values()))
+
+    @property
+    def all_ended(self) -> bool:
+        """Whether there is something to tell, and nothing in hand that it could wait for."""
+        return self.flush_at is not None and self.gathered == len(self.held)
 
     def gathered_ids(self) -> set[str]:
         """Their ids."""
@@ -126,16 +145,19 @@ class Link:
         for lease in leases:
             self.settled(lease, back, now)
 
-    def flush(self) -> bool:
-        """Tell the queue what gathered. False if it could not be told all of it now."""
+    def flush(self, *, last: bool = False) -> bool:
+        """Tell the queue what gathered. False if it could not be told all of it now. `last`: ask
+        even while it is down."""
         if self.flush_at is None:
             return True
-        if self._waits():
+        if self._waits() and not last:
             return False
         writes = bool(self._buries or self._nacks)
         try:
             if self.acks:
                 self.engine.ack(self.acks)
+                if self._checkpoints is not None:
+                    self._checkpoints.settled(self.acks)
                 self._forget(self.acks)
                 self.acks.clear()
             while self._buries:
@@ -217,6 +239,20 @@ class Link:
         self._reached()
         return stats
 
+    def looks_drained(self) -> bool:
+        """Whether it is worth while to ask for the stats now; see contracts.engine.SeesTheEnd."""
+        return isinstance(self.engine, SeesTheEnd) and self.engine.looks_drained()
+
+    def idle_before(self, enough: int) -> int | None:
+        """How many idle minions come before this one; see contracts.engine.TellsIdle."""
+        if not isinstance(self.engine, TellsIdle) or self._waits():
+            return None
+        try:
+            return self.engine.idle_before(enough)
+        except EngineUnavailable as error:
+            self._failed(error)
+            return None
+
     def _return_given_up(self) -> None:
         """Uncharged; those that are another's by now stay with it."""
         if self._given_up:
@@ -241,22 +277,38 @@ class Link:
         self._stuck.clear()
         if self._down_since is not None:
             away_s = self._clock.monotonic() - self._down_since
-            self._down_since = None
+            self._down_since = self._lost_since = None
             self._retry_s = _FIRST_RETRY_S
-            self._say(f"{self.engine.url}: reached again after {away_s:.0f} s")
+            if self._told_down:
+                self._told_down = False
+                self._say(f"{self.engine.url}: reached again after {away_s:.0f} s")
 
     def _failed(self, error: EngineUnavailable) -> None:
-        """Wait a little longer each time; give up after `reconnect_s`."""
+        """Wait a little longer each time; give up after `reconnect_s` in which nobody else was
+        seen to reach it either."""
         # Slow to import, and a queue that can be reached needs none.
         import random
 
         now = self._clock.monotonic()
         if self._down_since is None:
             self._down_since = now
-            self._say(f"{error}; trying again for {self._reconnect_s:.0f} s")
-        elif now - self._down_since >= self._reconnect_s:
+        if error.busy:
+            self._lost_since = None
+            self._retry_s = _FIRST_RETRY_S
+            if now - self._down_since >= LONG_BUSY_S:
+                self._tell_down(f"{error}; waiting on")
+        elif self._lost_since is None:
+            self._lost_since = now
+            self._tell_down(f"{error}; trying again for {self._reconnect_s:.0f} s")
+        elif now - self._lost_since >= self._reconnect_s:
             raise EngineUnavailable(
-                f"{error} (tried for {now - self._down_since:.0f} s; see --reconnect)"
+                f"{error} (tried for {now - self._lost_since:.0f} s; see --reconnect)"
             ) from error
         self._retry_at = now + self._retry_s * random.uniform(0.5, 1.0)
         self._retry_s = min(_LAST_RETRY_S, self._lease_s / 4, 2 * self._retry_s)
+
+    def _tell_down(self, why: str) -> None:
+        """Once, until it is reached."""
+        if not self._told_down:
+            self._told_down = True
+            self._say(why)

@@ -8,6 +8,7 @@ from minionize.values import Stats
 from minionize.worker.lines import duration
 
 EVERY_S = 0.5
+IDLE = "idle: "
 STATS_EVERY_S = 2.0
 
 
@@ -51,12 +52,15 @@ class Progress:
             self._per_s = max(0.0, old + 0.3 * (per_s - old))
         self._seen = (now, ended)
 
-    def text(self, done: int, stats: Stats | None, running: int) -> str:
-        """The line. `done` by this minion, `running` in this minion."""
+    def text(self, done: int, stats: Stats | None, running: int, *, loading: bool = False) -> str:
+        """The line. `done` by this minion, `running` in this minion, which is `loading` what it
+        runs."""
+        if loading:
+            return "loading the function"
         if stats is None:
             return f"{done} done here, {running} running"
-        if not running:
-            return "idle: " + waits_for(stats)
+        if not running and (stats.paused or not stats.waiting):
+            return IDLE + waits_for(stats)
         parts = [f"{stats.done if stats.done is not None else done} done"]
         if stats.dead:
             parts.append(f"{stats.dead} dead")

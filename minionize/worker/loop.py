@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
 
-from minionize.contracts.crew import Crew, Outcome, Verdict
+from minionize.contracts.crew import Crew, Inline, Outcome, Verdict
 from minionize.contracts.engine import Engine
 from minionize.contracts.reporter import Reporter
 from minionize.errors import EngineUnavailable, MinionizeError
@@ -14,8 +13,10 @@ from minionize.settings import Settings
 from minionize.values import Clock, SystemClock
 from minionize.worker.beating import Beating
 from minionize.worker.book import Book
+from minionize.worker.checkpoints import Checkpoints
 from minionize.worker.collecting import SeldomCollecting
-from minionize.worker.decisions import drained_status, lease_limit, stop_in_s, stopped_status
+from minionize.worker.decisions import lease_limit
+from minionize.worker.ending import Ending
 from minionize.worker.guard import Guard
 from minionize.worker.lines import last_words
 from minionize.worker.link import GATHER_S, Link
@@ -30,16 +31,6 @@ SPARE_S = 2.0
 """A spare that waits for longer goes back."""
 BUSY_TICK_S = 0.1
 """With something running and an idle slot, the queue is asked so often."""
-_AFTER_KILL_S = 5.0
-_NEVER = float("inf")
-
-
-@runtime_checkable
-class Inline(Protocol):
-    """A crew that runs functions in this very thread, and then can't let it beat."""
-
-    def on_long_run(self, beat: Callable[[], None]) -> None:
-        """Call `beat` now and then from another thread while a run takes long."""
 
 
 class Worker:
@@ -58,6 +49,7 @@ class Worker:
         guard: Guard | None = None,
         live: Live | None = None,
         command: str = "",
+        checkpoints: Checkpoints | None = None,
     ) -> None:
         """`lines` gets each line for a person. `stopping` is what the crew's `wake_fd` belongs
         to. `live` is there on a terminal. `command`, quoted for a shell, is for reports.
@@ -80,40 +72,46 @@ class Worker:
             lease_s=settings.lease_s,
             reconnect_s=settings.reconnect_s,
             say=self._say,
+            checkpoints=checkpoints,
         )
         self._book = Book(self._link, reporter, settings, self._pace, self._clock, self._say)
+        now = self._clock.monotonic()
+        # Before what may have something to say from its beginning.
+        self._watching = Watching(self._link, settings, None if settings.quiet else live, now)
         beat_s = settings.lease_s / 4
+        link, book = self._link, self._book
         self._waiting = Waiting(
-            crew,
-            self._link,
-            self._book,
-            self._pace,
-            max_crashes=settings.max_crashes,
-            beat_s=beat_s,
+            crew, link, book, self._pace, max_crashes=settings.max_crashes, beat_s=beat_s
         )
         self._beating = Beating(
-            self._link,
+            link,
             crew,
-            self._book,
+            book,
             self._waiting,
             reporter,
             guard,
             clock=self._clock,
             beat_s=beat_s,
             say=self._say,
+            beat_file=settings.beat_file,
         )
-        now = self._clock.monotonic()
-        self._watching = Watching(self._link, settings, None if settings.quiet else live, now)
         self._began = now
         self._lease_at = now
         self._revoke_at = now
-        self._stops_before = 0
-        self._ends_at = now + stop_in_s(settings, self._clock.time())
-        self._ending = ""
-        """Why it leases nothing more; empty while it does."""
-        self._ending_status: int | None = None
-        self._kill_at = _NEVER
-        self._leave_at = _NEVER
+        self._ending = Ending(
+            engine,
+            crew,
+            link,
+            book,
+            self._waiting,
+            self._watching,
+            self._stopping,
+            settings,
+            now=now,
+            time_now=self._clock.time(),
+            flush=self._flush,
+            say=self._say,
+        )
         if isinstance(crew, Inline):
             crew.on_long_run(self._beating.meanwhile)
 
@@ -126,12 +124,12 @@ class Worker:
         collecting = None if isinstance(self._crew, Inline) else SeldomCollecting()
         try:
             try:
-                self._stops_before = self._engine.orders().stops
+                self._ending.begin()
                 if self._guard is not None:
                     self._guard.arm("", self._settings.lease_s)
                 self._book.begins(self._command)
                 self._work()
-                self._settle_status(summary)
+                self._ending.tell(summary)
             except MinionizeError as error:
                 self._fail(summary, error)
         finally:
@@ -149,26 +147,32 @@ class Worker:
     def _work(self) -> None:
         crew, link, stopping, clock = self._crew, self._link, self._stopping, self._clock
         waiting, watching, beating = self._waiting, self._watching, self._beating
+        ending = self._ending
         while True:
             now = clock.monotonic()
-            if not self._ending:
-                self._look_for_end(now)
-            elif now >= self._kill_at or stopping.kill_now:
-                self._kill(now)
+            if not ending.why:
+                ending.look(now)
+            elif now >= ending.kill_at or stopping.kill_now:
+                ending.kill(now)
             if now >= beating.at or link.down:
                 beating.go_on(now)
             if waiting:
                 waiting.start(now)
-            if link.flush_at is not None and now >= link.flush_at:
+            if link.flush_at is not None and (now >= link.flush_at or link.all_ended):
                 self._flush()
             if now >= self._revoke_at:
                 self._give_back_spares(now)
-            if not self._ending:
+            if not ending.why:
                 self._lease(now)
-            if not link.held and self._is_over(now):
-                return
-            if now >= watching.show_at:
-                watching.show(now, self._book.summary.done, len(link.held))
+            if not link.held:
+                self._pace.idled()
+                if ending.is_over(now):
+                    return
+                self._lease_at = now  # there is nothing else to do
+            if watching.shows_late(now, len(link.held)):
+                # With nothing in hand and no room for more, a function is being loaded.
+                loading = not link.held and not crew.room(self._pace.seconds_each)
+                watching.show(now, self._book.summary.done, len(link.held), loading=loading)
             now = clock.monotonic()
             outcomes = crew.wait(self._patience(now))
             if not outcomes:
@@ -178,7 +182,7 @@ class Worker:
             now = clock.monotonic()
             # We may have slept for longer than the lease: ask before anything is told.
             beating.renew(now)
-            if self._book.take(outcomes, bool(self._ending)) and not self._flush():
+            if self._book.take(outcomes, ending.has_stopped) and not self._flush():
                 waiting.unsynced = True
 
     def _run_on(self, outcomes: list[Outcome]) -> list[Outcome]:
@@ -207,35 +211,6 @@ class Worker:
             self._link.flush_at = now
         return outcomes
 
-    def _look_for_end(self, now: float) -> None:
-        """Signals, orders, wall time, too many failures."""
-        if self._stopping.why:
-            self._end(now, self._stopping.why)
-        elif self._engine.orders().stops > self._stops_before:
-            self._end(now, "minion stop")
-        elif now >= self._ends_at:
-            self._end(now, "its time is over")
-        elif self._book.too_many is not None:
-            self._end(now, "too many failures in a row", 70)
-            self._say(self._book.too_many_line(self._book.too_many))
-
-    def _end(self, now: float, why: str, status: int | None = None) -> None:
-        """Lease nothing more, give back what has not started, end what runs."""
-        self._ending = why
-        self._ending_status = status
-        self._kill_at = now + self._settings.grace_s
-        self._leave_at = self._kill_at + _AFTER_KILL_S
-        self._book.give_back(self._waiting.take_all(), "stopped")
-        self._crew.terminate()
-        self._flush()
-
-    def _kill(self, now: float) -> None:
-        """The grace is over."""
-        self._crew.kill()
-        self._kill_at = _NEVER
-        self._stopping.kill_now = False
-        self._leave_at = min(self._leave_at, now + _AFTER_KILL_S)
-
     def _flush(self) -> bool:
         """Tell queue and reporter what gathered."""
         self._book.report()
@@ -258,7 +233,7 @@ class Worker:
 
     def _lease(self, now: float) -> None:
         """Take more, if there is a use for it."""
-        if now < self._lease_at:
+        if now < self._lease_at or now >= self._ending.leases_until:
             return
         link, settings = self._link, self._settings
         spares = len(self._waiting)
@@ -281,28 +256,14 @@ class Worker:
             self._lease_at = now + BUSY_TICK_S if in_hand else now
             return
         self._watching.got_some()
-        self._pace.leased(len(leases))
-        self._waiting.accept(leases, self._clock.monotonic())
-
-    def _is_over(self, now: float) -> bool:
-        """With nothing held: whether this was all."""
-        if self._ending:
-            return True
-        most = self._settings.max_params
-        if most is not None and self._book.ended >= most:
-            self._ending, self._ending_status = f"{most} params were run", 0
-            return True
-        self._pace.idled()
-        over, why = self._watching.idle_is_over(now)
-        if over:
-            self._ending = why
-            drained = self._settings.until == "drained"
-            self._ending_status = drained_status(self._watching.stats) if drained else 0
-        return over
+        came_at = self._clock.monotonic()
+        self._pace.leased(len(leases), None if wait_s else came_at - now)
+        self._waiting.accept(leases, came_at)
 
     def _due_at(self) -> float:
         """When the loop must look after something at the latest."""
-        due_at = min(self._beating.at, self._ends_at, self._kill_at, self._watching.show_at)
+        ending = self._ending
+        due_at = min(self._beating.at, ending.at, ending.kill_at, self._watching.show_at)
         flush_at = self._link.flush_at
         return due_at if flush_at is None or flush_at > due_at else flush_at
 
@@ -310,9 +271,8 @@ class Worker:
         """How long the crew may wait."""
         link = self._link
         until = self._due_at()
-        if self._ending:
-            if now >= self._leave_at:
-                self._leave(now)
+        if self._ending.why:
+            self._ending.leave(now)
             return max(0.0, min(until - now, BUSY_TICK_S))
         if self._book.too_many is not None:
             return 0.0
@@ -325,34 +285,6 @@ class Worker:
             until = min(until, self._revoke_at)
         return max(0.0, until - now)
 
-    def _leave(self, now: float) -> None:
-        """Told to stop, and after grace and kill something is still held."""
-        if self._link.down:
-            raise EngineUnavailable(
-                f"{self._engine.url}: stopped, but {len(self._link.held)} params could not be "
-                "given back: they come back when their leases end"
-            )
-        self._crew.close()
-        gathered = self._link.gathered_ids()
-        self._book.give_back(
-            [lease for id_, lease in self._link.held.items() if id_ not in gathered], "stopped"
-        )
-        self._leave_at = _NEVER
-        self._flush()
-
-    def _settle_status(self, summary: Summary) -> None:
-        """The exit status of an orderly end."""
-        summary.why = self._ending
-        if self._ending_status is not None:
-            summary.exit_status = self._ending_status
-            return
-        summary.exit_status = stopped_status(self._watching.ask())
-        import signal
-
-        if self._stopping.by_signal == signal.SIGINT:
-            summary.died_of = int(signal.SIGINT)
-            summary.exit_status = 130
-
     def _fail(self, summary: Summary, error: MinionizeError) -> None:
         summary.why = str(error)
         summary.exit_status = error.exit_status
@@ -361,9 +293,11 @@ class Worker:
     def _close(self, summary: Summary) -> None:
         """End what runs, tell what can be told, leave."""
         self._crew.close()
+        if self._guard is not None:
+            self._guard.leave()  # it looks around while we take our leave
         try:
             with contextlib.suppress(EngineUnavailable):
-                self._link.flush()
+                self._link.flush(last=True)
             self._engine.close()
         except MinionizeError as error:
             if not summary.exit_status or summary.exit_status == 1:

@@ -16,6 +16,7 @@ import stat
 from collections.abc import Callable
 
 CHUNK = 256 * 1024
+UNREAD = "nobody reads it any more"
 TURN_BYTES = 16 * 1024 * 1024
 """So much is passed on at once; then the loop looks after leases before it goes on."""
 TAIL_BYTES = 2048
@@ -155,6 +156,8 @@ class Sink:
         """Nothing can be written (any more)."""
         self.lost = False
         """It was open once, so what is not written is missing."""
+        self.unread = False
+        """It was lost because nobody reads it any more, as behind `| head`."""
         self.blocked = False
         self._on_closed = on_closed
         self._before = before
@@ -194,10 +197,12 @@ class Sink:
             self.blocked = True
             return 0
         except OSError as error:
-            # EPIPE: the reader went away. Or the disk of a file is full.
+            # The reader went away, or the disk of a file is full.
             self.closed = self.lost = True
+            self.unread = isinstance(error, BrokenPipeError)
             self.blocked = False
-            self._on_closed(f"{self.name}: {os.strerror(error.errno or 0)}")
+            why = UNREAD if self.unread else os.strerror(error.errno or 0)
+            self._on_closed(f"{self.name}: {why}")
             return len(data)
 
     def pass_on(self, fd: int, start: int, end: int) -> int:

@@ -90,7 +90,7 @@ class ProgramOutput:
                 return None
             lost = (out_size and self._out.lost) or (err_size and self._err.lost)
             if lost and outcome.verdict is Verdict.DONE:
-                return undelivered(outcome)
+                return undelivered(outcome, unread=self._out.unread or self._err.unread)
         return outcome
 
     def close(self) -> None:

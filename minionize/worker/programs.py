@@ -11,21 +11,26 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from minionize.callbacks.process import overridden_hooks
-from minionize.callbacks.template import LacksName
-from minionize.contracts.callback import ProgramCallback
+from minionize.contracts.callback import Apart, ProgramCallback
 from minionize.contracts.crew import Outcome, Verdict
-from minionize.errors import Reject, RetryLater, UsageError
+from minionize.errors import MinionizeError, Reject, RetryLater
 from minionize.values import Lease
+from minionize.worker.apart import ApartRuns
 from minionize.worker.guard import Guard, kill_marked
 from minionize.worker.hooks import Hooked
 from minionize.worker.judging import judge, verdicts
-from minionize.worker.launching import Launcher, NotStarted
+from minionize.worker.launching import Launcher, NotStarted, by_callback, spool_folder
 from minionize.worker.output import above_standard
 from minionize.worker.program_output import ProgramOutput
 from minionize.worker.program_slot import NEVER, Slot
+from minionize.worker.prompt import ask_for_short_slices
 from minionize.worker.terminal import Terminal
 
 LIVE_TICK_S = 0.05
+MANY = 100
+"""After each so many runs it is judged whether the programs are short."""
+SHORT_S = 0.02
+"""If they take less than this, it is worth to ask for short slices."""
 _CAPTURE_TICK_S = 0.25
 _NO_PIDFD_TICK_S = 0.01
 _DONE = Verdict.DONE
@@ -62,7 +67,8 @@ class ProgramCrew:
         self.slots = slots
         self._callback = callback
         hooks = overridden_hooks(callback)
-        self._hooked = Hooked(callback, engine, hooks) if hooks else None
+        hooked = Hooked(callback, engine, hooks) if hooks else None
+        self._hooked: Hooked | ApartRuns | None = hooked
         self._guard = guard
         self._minion_id = minion_id
         self._wake_fd = wake_fd
@@ -72,16 +78,21 @@ class ProgramCrew:
         self._terminal = Terminal() if tty else None
         self._stop = stop
         self._verdicts = verdicts(on_exit)
-        self._folder = _spool_folder(env)
+        self._folder = spool_folder(env)
+        scratch = os.path.join(self._folder, f"minion-{minion_id}")
         self._launcher = Launcher(
             env,
             minion_id=minion_id,
-            scratch=os.path.join(self._folder, f"minion-{minion_id}"),
+            scratch=scratch,
             checkpoints=checkpoints,
             deadline=deadline,
         )
         if guard is not None:
-            guard.arm(minion_id, scratch=os.path.join(self._folder, f"minion-{minion_id}"))
+            guard.arm(minion_id, scratch=scratch)
+        apart: Apart | None = getattr(callback, "apart", None)
+        if apart is not None:
+            apart.joins(minion_id, scratch=scratch, checkpoints=checkpoints)
+            self._hooked = ApartRuns(apart, hooked, guard)
         self._null = above_standard(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
         self._poll = select.poll()
         self._poll.register(wake_fd, select.POLLIN)
@@ -112,6 +123,11 @@ class ProgramCrew:
         elif tty or slots == 1:
             self._tick_s = LIVE_TICK_S
         self._own_peak_kib = 0
+        self._runs = 0
+        self._run_s = 0.0
+        """Runs that ended, and their seconds together, since they were judged the last time."""
+        self._are_short = False
+        """Whether short slices are worth it: once `MANY` runs in a row told so, it stays."""
         self._strays = 0
 
     def room(self, seconds_each: float | None) -> int:
@@ -120,6 +136,11 @@ class ProgramCrew:
 
     def start(self, leases: Sequence[Lease]) -> None:
         """Start a program for each."""
+        if self._runs >= MANY and not self._are_short:
+            self._are_short = self._run_s < SHORT_S * self._runs
+            if self._are_short:
+                ask_for_short_slices()
+            self._runs, self._run_s = 0, 0.0
         for lease in leases:
             slot = self._idle.pop()
             try:
@@ -142,12 +163,12 @@ class ProgramCrew:
             raise NotStarted(Verdict.REJECTED, error.reason) from error
         except RetryLater as error:
             raise NotStarted(Verdict.LATER, "RetryLater") from error
-        except UsageError:
+        except MinionizeError:
             # The command line is wrong, no param is: everything goes back, and the minion ends.
             self._idle.append(slot)
             raise
         except Exception as error:
-            raise _by_callback(error) from error
+            raise by_callback(error) from error
         actions = slot.actions(wanted)
         guard = self._guard
         if guard is None:
@@ -247,6 +268,8 @@ class ProgramCrew:
             self._guard.release(slot.index)
         _, status, usage = os.wait4(pid, 0)
         seconds = time.monotonic() - slot.began
+        self._runs += 1
+        self._run_s += seconds
         lease = slot.lease
         assert lease is not None
         slot.lease = None
@@ -357,6 +380,8 @@ class ProgramCrew:
                 self._terminal.take_back(slot.pid)
             self._idle.append(slot)
         self._running.clear()
+        if self._hooked is not None:
+            self._hooked.close()
         for slot in self._idle:
             slot.close()
         self._idle.clear()
@@ -366,26 +391,8 @@ class ProgramCrew:
         self._null = -1
 
 
-def _by_callback(error: Exception) -> NotStarted:
-    """A failed attempt: `to_cmd` or a hook raised."""
-    import traceback
-
-    if isinstance(error, LacksName):
-        return NotStarted(Verdict.FAILED, str(error))
-    detail = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    return NotStarted(Verdict.FAILED, type(error).__name__, detail[-4096:])
-
-
 def _own_peak_kib() -> int:
     """wait4 gives a spawned program its parent's peak until it has a higher one itself."""
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def _spool_folder(env: Mapping[str, str]) -> str:
-    """Where files without a name can be made."""
-    for folder in (env.get("TMPDIR", ""), "/tmp", "/var/tmp", "."):
-        if folder and os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK):
-            return os.path.abspath(folder)
-    return "."

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import threading
 from types import FrameType
 from typing import Any
 
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
+
+SCHEDULERS_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+"""Those by which schedulers warn; INT and HUP come from a person and a terminal."""
 
 
 class Stopping:
@@ -60,6 +64,11 @@ class Stopping:
             self.why = why
         with contextlib.suppress(OSError, ValueError):
             os.write(self._write_fd, b"!")
+
+    def wait(self, timeout_s: float) -> None:
+        """Return when a signal comes, or the time is over."""
+        if not self.why and timeout_s > 0:
+            select.select([self.wake_fd], [], [], timeout_s)
 
     def drain(self) -> None:
         """Empty the pipe of `wake_fd`."""

@@ -1,7 +1,7 @@
 """A child: calls the function on batches of params until the minion hangs up.
 
-Before each call it takes one token, so that what waits behind a long call can be taken back by
-the minion (which reads the tokens itself) and is never started by both.
+Before each call it looks how far it may go, so that what waits behind a long call can be taken
+back by the minion and is never started by both (board.py).
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn
 
 from minionize.callbacks import current
 from minionize.errors import Reject
 from minionize.worker.functions import results
+from minionize.worker.functions.board import ENTRIES, may_begin, views
 from minionize.worker.functions.records import LONG_S, Fields, encode, encode_result
+from minionize.worker.functions.streams import Streams
 from minionize.worker.functions.wire import HEADER
 
 
@@ -30,9 +32,10 @@ class _Broken:
 class Ends:
     """The child's ends of what it shares with the minion."""
 
-    def __init__(self, link: int, tokens: int, records: int, out: int, err: int) -> None:
+    def __init__(self, link: int, board: int, records: int, out: int, err: int) -> None:
         self.link = socket.socket(fileno=link)
-        self.tokens = tokens
+        self.limit, self.entries = views(board)
+        os.close(board)
         self.records = records
         self.out = out
         self.err = err
@@ -43,35 +46,37 @@ class Ends:
     def _leave(self) -> None:
         self.forked = True
         self.link.close()
-        os.close(self.tokens)
         os.close(self.records)
 
+    def written(self) -> tuple[int, int]:
+        """Bytes in the two files of output."""
+        return os.lseek(self.out, 0, os.SEEK_END), os.lseek(self.err, 0, os.SEEK_END)
 
-def serve(
-    ends: Ends,
-    func: Callable[..., Any],
-    whole: bool,
-    streams: tuple[TextIO, TextIO],
-    exact: bool,
-) -> None:
+    def restore(self) -> None:
+        """Point 1 and 2 at our files again, should the function have closed or moved them."""
+        _restore(1, self.out)
+        _restore(2, self.err)
+
+
+def serve(ends: Ends, func: Callable[..., Any], whole: bool, streams: Streams, exact: bool) -> None:
     """Run batches until the minion hangs up. `exact`: note for each run what it wrote, however
     short it was, and not only for several together."""
     while True:
         header = _receive(ends.link, HEADER.size)
         if header is None:
             return
-        count, size, meta_size = HEADER.unpack(header)
+        first, count, size, meta_size = HEADER.unpack(header)
         texts = _receive(ends.link, size)
         meta = _receive(ends.link, meta_size)
         if texts is None or meta is None:
             return
         params = _parse(texts, count)
-        _restore(1, ends.out)
-        _restore(2, ends.err)
-        if any(type(param) is _Broken for param in params):
-            _run(ends, _careful(func, whole), True, params, meta, streams, exact)
+        ends.restore()
+        if isinstance(params, _Broken):
+            params = _parse_each(texts)
+            _run(ends, _careful(func, whole), True, first, params, meta, streams, exact)
         else:
-            _run(ends, func, whole, params, meta, streams, exact)
+            _run(ends, func, whole, first, params, meta, streams, exact)
         try:
             ends.link.send(b".")
         except OSError:
@@ -82,30 +87,31 @@ def _run(
     ends: Ends,
     func: Callable[..., Any],
     whole: bool,
+    first: int,
     params: list[Any],
     meta: bytes,
-    streams: tuple[TextIO, TextIO],
+    streams: Streams,
     exact: bool,
 ) -> None:
     # Everything in this loop is paid for by each param: local names, and no call without need.
-    take, write, size, now = os.eventfd_read, os.write, os.lseek, time.monotonic
-    tokens, records, out_fd, err_fd = ends.tokens, ends.records, ends.out, ends.err
-    text_of = results.text_of
-    flush_out, flush_err = streams[0].flush, streams[1].flush
-    out = size(out_fd, 0, os.SEEK_END)
-    err = size(err_fd, 0, os.SEEK_END)
+    limit, entries, records, now = ends.limit, ends.entries, ends.records, time.monotonic
+    unflushed, text_of = streams.unflushed, results.text_of
+    out, err = ends.written()
+    watched = first if exact else first + len(params)
     remaining = iter(params)
     current.tell = lambda: _told(meta, len(params) - operator.length_hint(remaining) - 1)
     used: tuple[float, int] | None = _used()
-    start = 0.0
+    if not may_begin(limit, first + 1):
+        return
+    entry = first
+    start = now()
+    entries[entry % ENTRIES] = start
     for param in remaining:
-        try:
-            take(tokens)
-        except BlockingIOError:
+        entry += 1
+        if limit[0] <= entry and not may_begin(limit, entry):
+            if entry == first + 1:
+                entries[first % ENTRIES] = 0.0
             break  # the minion took the others back
-        if not start:
-            start = now()
-            write(records, b"[%.6f]\n" % start)
         fields = result = value = None
         try:
             if whole:
@@ -116,7 +122,8 @@ def _run(
                 value = func(*param)
             else:
                 value = func(param)
-            result = None if value is None else text_of(value)
+            if value is not None:
+                result = text_of(value)
         except results.Lost as lost:
             fields = Fields(detail=f"result lost: {lost}"[:200])
         except BaseException as error:
@@ -126,34 +133,27 @@ def _run(
             del error
         if ends.forked:
             os._exit(0)  # the function forked, and both came back
-        try:
-            flush_out()
-            flush_err()
-        except (OSError, ValueError):
-            _restore(1, out_fd)
-            _restore(2, err_fd)
+        if unflushed:
+            streams.flush(ends.restore)
         end = now()
         if end - start >= LONG_S:
             fields, used = _with_usage(fields or Fields(result=result), used)
         else:
             used = None
-        if exact or fields is not None:
-            out_now = size(out_fd, 0, os.SEEK_END)
-            err_now = size(err_fd, 0, os.SEEK_END)
-            if out_now != out or err_now != err:
-                fields = fields or Fields(result=result)
-                out, err = out_now, err_now
+        if fields is not None or entry >= watched:
+            before, (out, err) = (out, err), ends.written()
+            if fields is None and (out, err) != before:
+                fields = Fields(result=result)
+        # The record first: with its entry the run is over, whatever happens to us.
         if fields is not None:
-            write(records, encode(end, out, err, fields))
-        elif result is None:
-            write(records, b"%.6f\n" % end)
+            os.write(records, encode(out, err, fields))
+            entries[entry % ENTRIES] = -end
+        elif result is not None:
+            os.write(records, encode_result(result))
+            entries[entry % ENTRIES] = -end
         else:
-            write(records, encode_result(end, result))
+            entries[entry % ENTRIES] = end
         start = end
-    out_now = size(out_fd, 0, os.SEEK_END)
-    err_now = size(err_fd, 0, os.SEEK_END)
-    if out_now != out or err_now != err:
-        write(records, b"[%.6f,%d,%d]\n" % (now(), out_now, err_now))
 
 
 def _used() -> tuple[float, int]:
@@ -182,19 +182,17 @@ def _with_usage(
     )
 
 
-def _parse(texts: bytes, count: int) -> list[Any]:
-    """The params. Texts that are no JSON after all (a queue edited by hand) become `_Broken`, one
-    by one, so that they can't shift the others."""
+def _parse(texts: bytes, count: int) -> list[Any] | _Broken:
+    """The params; `_Broken` if one of the texts is no JSON after all (a queue edited by hand)."""
     try:
-        params = json.loads(texts)
-        if len(params) == count:
-            return params  # type: ignore[no-any-return]
+        params: list[Any] = json.loads(texts)
     except ValueError:
-        return _parse_each(texts)
-    return _parse_each(texts)
+        return _Broken()
+    return params if len(params) == count else _Broken()
 
 
 def _parse_each(texts: bytes) -> list[Any]:
+    """One by one, so that those that are no JSON can't shift the others."""
     params: list[Any] = []
     for text in texts[1:-1].split(b",\n"):
         try:
@@ -219,8 +217,9 @@ def _careful(func: Callable[..., Any], whole: bool) -> Callable[[Any], Any]:
 
 def _told(meta: bytes, index: int) -> tuple[str, int]:
     """Id and attempt of the run with this index."""
-    run_id, _, attempt = meta.decode().split("\n")[index].partition(" ")
-    return run_id, int(attempt)
+    attempts, *ids = meta.decode().split("\n")
+    each = attempts.split(" ")
+    return ids[index], int(each[index if len(each) > 1 else 0])
 
 
 def _receive(link: socket.socket, size: int) -> bytes | None:
@@ -239,7 +238,6 @@ def _receive(link: socket.socket, size: int) -> bytes | None:
 
 
 def _restore(fd: int, saved: int) -> None:
-    """Point `fd` at our output file again, should the function have closed or moved it."""
     try:
         if os.path.sameopenfile(fd, saved):
             return
@@ -254,6 +252,6 @@ def leave(status: int) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except (OSError, ValueError):
+        except Exception:  # the function may have put anything there, None too
             status = status or 1
     os._exit(status)

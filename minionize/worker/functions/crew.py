@@ -302,9 +302,7 @@ class FunctionCrew:
         self._links.forget(slot)
         if self._guard is not None:
             self._guard.release(slot.index)
-        outcome = slot.bury(told, time.monotonic(), self._capture)
-        if outcome is not None:
-            self._ended.append(outcome)
+        slot.bury(told, time.monotonic(), self._ended, self._capture)
         if self._stopping:
             self._drop_waiting(slot)
         if slot.stillborn >= STILLBORN_MOST:
@@ -316,7 +314,7 @@ class FunctionCrew:
     def _miscarry(self, slot: Slot, why: str) -> None:
         """No child could be forked for this slot: others may have room for what it has."""
         self._links.forget(slot)
-        slot.bury({"status": 0}, time.monotonic(), self._capture)
+        slot.bury({"status": 0}, time.monotonic(), self._ended, self._capture)
         slot.stillborn = 0
         self._drop_waiting(slot, f"no process can be started: {why}")
 

@@ -15,20 +15,12 @@ from typing import Any
 
 from minionize.callbacks.func import FuncCallback
 from minionize.errors import UsageError
+from minionize.values import RUN_VARIABLES
 from minionize.worker.output import open_unlinked
 
 _CODE = (
     "import sys,json;s=open(4,'rb');t=json.loads(s.readline());sys.path[:]=t['path'];"
     "from minionize.worker.functions.zygote import main;main(t,s)"
-)
-_OF_ONE_RUN = (
-    "MINION_PARAM",
-    "MINION_PARAM_FILE",
-    "MINION_PARAM_ID",
-    "MINION_ATTEMPT",
-    "MINION_SLOT",
-    "MINION_DEADLINE",
-    "MINION_CHECKPOINT_DIR",
 )
 _MOST_MESSAGE = 64 * 1024
 _HIGH = 64
@@ -151,7 +143,7 @@ class Nursery:
 
 def _environment(env: Mapping[str, str], told: Mapping[str, Any]) -> dict[str, str]:
     """The environment of the functions; without what an outer minion says of its own run."""
-    mine = {name: value for name, value in env.items() if name not in _OF_ONE_RUN}
+    mine = {name: value for name, value in env.items() if name not in RUN_VARIABLES}
     mine["MINION_ID"] = told["minion_id"]
     if told["deadline"] is not None:
         mine["MINION_DEADLINE"] = f"{told['deadline']:.0f}"

@@ -1,17 +1,13 @@
-"""What a child notes down about its runs, in a file that outlives it.
+"""What a child notes down about ends of runs that are more than `done`, in a file that outlives it.
 
 One JSON value per line, appended with one write each, in the order of the params:
 
-- `[began]`: the first run of a batch began;
-- `ended`: this run is done, returned None, and was short;
-- `[ended, result]`: the same, but it returned this (JSON text);
-- `[ended, stdout, stderr, {…}]`: any other end, with the sizes of the two output files then;
-- `[over, stdout, stderr]`: the batch is over, and some of its short runs wrote something.
+- `"…"`: the run is done, was short, and returned this (JSON text);
+- `[stdout, stderr, {…}]`: any other end, with the sizes of the two output files then.
 
-What each run wrote costs two system calls to find out, so short ones are asked only where their
-output is captured.
-
-Times are seconds of the monotonic clock, which all processes of a machine share.
+When it ended is on the board (board.py), where there is nothing else for a run that is done, was
+short, and returned None. What each run wrote costs two system calls to find out, so short ones
+are asked only where their output is captured, and the last one of a batch, for all of them.
 """
 
 from __future__ import annotations
@@ -47,19 +43,19 @@ class Fields(NamedTuple):
     peak_below: bool = False
 
 
-def encode(ended: float, out: int, err: int, fields: Fields) -> bytes:
+def encode(out: int, err: int, fields: Fields) -> bytes:
     """The record of an end that is more than `done`."""
     told = {
         name: value
         for name, value, plain in zip(Fields._fields, fields, Fields(), strict=True)
         if value != plain
     }
-    return b"%s\n" % json.dumps([ended, out, err, told], separators=(",", ":")).encode()
+    return b"%s\n" % json.dumps([out, err, told], separators=(",", ":")).encode()
 
 
-def encode_result(ended: float, result: str) -> bytes:
+def encode_result(result: str) -> bytes:
     """The record of a short, silent run that is done and returned something."""
-    return b"[%.6f,%s]\n" % (ended, encode_basestring_ascii(result).encode())
+    return b"%s\n" % encode_basestring_ascii(result).encode()
 
 
 def decode(lines: bytes) -> list[Any]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import fcntl
+import operator
 import os
 import socket
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from minionize.contracts.crew import Outcome, Verdict
 from minionize.values import Lease
+from minionize.worker.functions import outcomes as outcomes_of
 from minionize.worker.functions import records
+from minionize.worker.functions.board import BOARD_BYTES, Board
 from minionize.worker.functions.wire import HEADER
 from minionize.worker.output import Spool, open_unlinked
 
@@ -22,8 +25,8 @@ RECORDS_BYTES = 4 << 20
 """From here on the file of records is emptied when the child is idle next."""
 HAND_BYTES = 16 << 20
 """Records of what a child was given may take about so much."""
-_READ_BYTES = 1 << 20
-_DONE = Verdict.DONE
+
+_ID, _TEXT, _ATTEMPT = map(operator.attrgetter, ("id", "text", "attempt"))
 
 
 class Slot:
@@ -40,8 +43,7 @@ class Slot:
         self.pid = 0
         """0 while there is no child, or its birth was not told yet."""
         self.link: socket.socket | None = None
-        self._tokens = self._records = -1
-        self._read = 0
+        self._board: Board | None = None
         self._record_bytes = 16
         """Of one run, lately."""
         self.queue: deque[Lease] = deque()
@@ -82,16 +84,19 @@ class Slot:
             and self.unanswered < FRAMES
             # The next suspect wants a slot that is idle.
             and not (self.queue and self.queue[0].suspect)
-            and (self._read < RECORDS_BYTES or not (self.queue or self.unanswered))
+            and (self._noted_bytes() < RECORDS_BYTES or not (self.queue or self.unanswered))
         )
 
     def batch_most(self) -> int:
         """How many runs may be in hand, so that what they note down stays small."""
         return max(1, HAND_BYTES // self._record_bytes)
 
+    def _noted_bytes(self) -> int:
+        return self._board.noted_bytes if self._board else 0
+
     def add(self, leases: list[Lease], now: float) -> None:
         """Queue these as batches of their own."""
-        if sum([len(lease.text) for lease in leases]) <= FRAME_BYTES:
+        if sum(map(len, map(_TEXT, leases))) <= FRAME_BYTES:
             self.pending.append((now, leases))
             return
         size = 0
@@ -113,21 +118,22 @@ class Slot:
     # -- the child ---------------------------------------------------------------------------
 
     def conceive(self) -> list[int]:
-        """New ends for a new child; returns the child's: link, tokens, records, stdout, stderr.
+        """New ends for a new child; returns the child's: link, board, records, stdout, stderr.
         The caller sends them off and closes the first."""
         self.birth += 1
         self.pid = 0
         self.link, theirs = socket.socketpair()
         self.link.setblocking(False)
-        self._tokens = os.eventfd(0, os.EFD_SEMAPHORE | os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._records = self._open_records()
-        self._read = 0
-        return [theirs.detach(), self._tokens, self._records, self.out.fd, self.err.fd]
+        board, noted = self._memory("board"), self._memory("records")
+        os.write(board, bytes(BOARD_BYTES))
+        self._board = Board(board, noted)
+        return [theirs.detach(), board, noted, self.out.fd, self.err.fd]
 
-    def _open_records(self) -> int:
-        """In memory (half the time per write) where the C library can; at most a few MiB."""
+    def _memory(self, name: str) -> int:
+        """A file in memory (half the time per write) where the C library can; at most a few
+        MiB."""
         try:
-            fd = os.memfd_create("records", os.MFD_CLOEXEC)
+            fd = os.memfd_create(name, os.MFD_CLOEXEC)
         except (AttributeError, OSError):
             return open_unlinked(self._scratch)
         fcntl.fcntl(fd, fcntl.F_SETFL, os.O_APPEND)
@@ -135,20 +141,29 @@ class Slot:
 
     def send(self, now: float) -> None:
         """Send what is pending, as far as the child may have it. `link` is there."""
-        while self.pending and not self.unsent and not self.revoked and self.unanswered < FRAMES:
-            if self._read >= RECORDS_BYTES:
+        board = self._board
+        while (
+            board is not None
+            and self.pending
+            and not self.unsent
+            and not self.revoked
+            and self.unanswered < FRAMES
+            and board.has_room(len(self.pending[0][1]))
+        ):
+            if board.noted_bytes >= RECORDS_BYTES:
                 if self.queue or self.unanswered:
                     return
-                os.ftruncate(self._records, 0)
-                self._read = 0
+                board.clear_records()
             _, leases = self.pending.popleft()
-            texts = ("[" + ",\n".join([lease.text for lease in leases]) + "]").encode()
-            meta = "\n".join([f"{lease.id} {lease.attempt}" for lease in leases]).encode()
+            texts = ("[" + ",\n".join(map(_TEXT, leases)) + "]").encode()
+            attempts = set(map(_ATTEMPT, leases))
+            each = attempts if len(attempts) == 1 else map(_ATTEMPT, leases)
+            meta = "\n".join([" ".join(map(str, each)), *map(_ID, leases)]).encode()
             self.queue.extend(leases)
             self._frames.append([len(leases), now])
             self.unanswered += 1
-            os.eventfd_write(self._tokens, len(leases))
-            self.unsent = HEADER.pack(len(leases), len(texts), len(meta)) + texts + meta
+            first = board.give(len(leases))
+            self.unsent = HEADER.pack(first, len(leases), len(texts), len(meta)) + texts + meta
             self.flush()
 
     def flush(self) -> None:
@@ -177,16 +192,8 @@ class Slot:
 
     def take_back(self) -> list[Lease]:
         """The leases that wait behind the current one, which now will never be started."""
-        taken = 0
-        if self._tokens >= 0:
-            try:
-                while taken < len(self.queue):
-                    os.eventfd_read(self._tokens)
-                    taken += 1
-            except BlockingIOError:
-                self.revoked = taken > 0 or self.revoked
-            else:
-                self.revoked = taken > 0 or self.revoked
+        taken = self._board.take_back() if self._board is not None else 0
+        self.revoked = taken > 0 or self.revoked
         back = [self.queue.pop() for _ in range(taken)][::-1]
         while taken:
             last = self._frames[-1]
@@ -218,63 +225,55 @@ class Slot:
 
     def harvest(self, outcomes: list[Outcome], capture: bool) -> None:
         """Append the outcomes that the child noted down since the last time."""
-        while self._records >= 0:
-            lines = os.pread(self._records, _READ_BYTES, self._read)
-            lines = lines[: lines.rfind(b"\n") + 1]
-            if not lines:
+        while self._board is not None:
+            entries, told = self._board.read()
+            if not entries:
                 return
-            self._read += len(lines)
-            noted = records.decode(lines)
-            self._record_bytes = len(lines) // len(noted) + 1
-            self._decode(noted, outcomes, capture)
+            self._record_bytes = self._board.record_bytes if told else 16
+            self._decode(entries, deque(told), outcomes, capture)
 
-    def _decode(self, noted: list[Any], outcomes: list[Outcome], capture: bool) -> None:
-        began = self.began or 0.0
-        popleft, index = self.queue.popleft, self.index
-        nothing = "" if capture else None
-        left = int(self._frames[0][0]) if self._frames else 0
-        for record in noted:
-            if type(record) is float:
-                if capture:
-                    outcome = Outcome(popleft(), _DONE, index, record - began, stdout="", stderr="")
-                else:
-                    outcome = Outcome(popleft(), _DONE, index, record - began)
-                outcomes.append(outcome)
-                began = record
-            elif len(record) == 2:
-                outcomes.append(
-                    Outcome(
-                        popleft(),
-                        _DONE,
-                        index,
-                        record[0] - began,
-                        result=record[1],
-                        stdout=nothing,
-                        stderr=nothing,
-                    )
-                )
-                began = record[0]
-            elif len(record) == 1:
-                began = record[0]
+    def _decode(
+        self, entries: list[float], told: deque[Any], outcomes: list[Outcome], capture: bool
+    ) -> None:
+        at = 0
+        while at < len(entries):
+            if self.began is None:  # the next batch
+                self.began = entries[at]
+                at += 1
                 continue
-            elif len(record) == 3:
-                _, self.out_end, self.err_end = record
-                continue
+            frame = self._frames[0]
+            ends = entries[at : at + int(frame[0])]
+            leases = [self.queue.popleft() for _ in ends]
+            if told:
+                outcomes += self._told(leases, ends, told, capture)
             else:
-                outcomes.append(self._more(popleft(), record, began, capture))
-                began = record[0]
-            left -= 1
-            if not left:
+                output = "" if capture else None
+                outcomes += outcomes_of.plain(leases, self.index, self.began, ends, output)
+            self.began = abs(ends[-1])
+            at += len(ends)
+            frame[0] -= len(ends)
+            if not frame[0]:
                 self._frames.popleft()
-                left = int(self._frames[0][0]) if self._frames else 0
-                began = 0.0
-        if self._frames:
-            self._frames[0][0] = left
-        self.began = began or None
+                self.began = None
         self.stillborn = 0
 
-    def _more(self, lease: Lease, record: list[Any], began: float, capture: bool) -> Outcome:
-        ended, out_end, err_end, told = record
+    def _told(
+        self, leases: list[Lease], ends: list[float], told: deque[Any], capture: bool
+    ) -> Iterator[Outcome]:
+        """What became of these, of which some have a record."""
+        began = self.began or 0.0
+        for lease, entry in zip(leases, ends, strict=True):
+            ended = abs(entry)
+            record = told.popleft() if entry < 0.0 else None
+            if isinstance(record, list):
+                yield self._more(lease, record, ended - began, capture)
+            else:
+                output = "" if capture else None
+                yield outcomes_of.returned(lease, self.index, ended - began, record, output)
+            began = ended
+
+    def _more(self, lease: Lease, record: list[Any], seconds: float, capture: bool) -> Outcome:
+        out_end, err_end, told = record
         stdout, stderr = self._written(out_end, err_end) if capture else (None, None)
         self.out_end, self.err_end = out_end, err_end
         fields = records.Fields(**told)
@@ -285,7 +284,7 @@ class Slot:
             lease,
             verdict,
             self.index,
-            max(0.0, ended - began),
+            seconds,
             exit_status=fields.exit_status,
             cpu_s=fields.cpu_s,
             peak_kib=fields.peak_kib,
@@ -305,18 +304,20 @@ class Slot:
             records.excerpt(self.err.fd, self.err_end, err_end),
         )
 
-    def bury(self, told: dict[str, Any], now: float, capture: bool) -> Outcome | None:
-        """The child died as the zygote told. The outcome of the run that it was in, if any; what
-        waited behind it is pending again."""
+    def bury(
+        self, told: dict[str, Any], now: float, outcomes: list[Outcome], capture: bool
+    ) -> None:
+        """The child died as the zygote told. Appends the outcome of the run that it was in, if
+        any; what waited behind it is pending again."""
         rest = self.take_back()
-        outcome = None
+        self.harvest(outcomes, capture)  # it may have lived on until here
         if self.queue:
             lease = self.queue.popleft()
             if self.doom is not None and self.doom[0] is not lease:
                 # The one that we wanted to end was faster, and its successor got the signal.
                 rest.insert(0, lease)
             else:
-                outcome = self._crashed(lease, told, now, capture)
+                outcomes.append(self._crashed(lease, told, now, capture))
             self.stillborn = 0
         else:
             self.stillborn += 1
@@ -324,7 +325,6 @@ class Slot:
         self._part()
         if rest:
             self.pending.appendleft((now, rest))
-        return outcome
 
     def _crashed(self, lease: Lease, told: dict[str, Any], now: float, capture: bool) -> Outcome:
         verdict, status = Verdict.FAILED, told["status"]
@@ -354,11 +354,10 @@ class Slot:
         if self.link is not None:
             self.link.close()
             self.link = None
-        for fd in (self._tokens, self._records):
-            if fd >= 0:
-                os.close(fd)
-        self._tokens = self._records = -1
-        self._read = self.pid = self.unanswered = 0
+        if self._board is not None:
+            self._board.close()
+            self._board = None
+        self.pid = self.unanswered = 0
         self._frames.clear()
         self.unsent = b""
         self.began = self.doom = None

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import io
 import json
 import os
 import select
@@ -26,6 +25,7 @@ from minionize.callbacks import calling, current
 from minionize.errors import UsageError
 from minionize.worker.functions import child as children
 from minionize.worker.functions import results
+from minionize.worker.functions.streams import Streams
 
 CONTROL = 3
 SETUP = 4
@@ -79,7 +79,7 @@ class Zygote:
                     self.signal(order["signal"], order["birth"], order["signo"])
 
     def fork(self, slot: int, birth: int, fds: list[int]) -> None:
-        """A child with these ends: link, tokens, records, stdout, stderr."""
+        """A child with these ends: link, board, records, stdout, stderr."""
         pid, why = -1, "too many open files"
         if len(fds) == ENDS:
             try:
@@ -118,9 +118,9 @@ class Zygote:
                 os.set_inheritable(fd, False)
             os.dup2(fds[3], 1)
             os.dup2(fds[4], 2)
-            streams = _Stream(1), _Stream(2)
-            sys.stdout = sys.__stdout__ = streams[0]  # type: ignore[misc]
-            sys.stderr = sys.__stderr__ = streams[1]  # type: ignore[misc]
+            streams = Streams()
+            sys.stdout = sys.__stdout__ = streams.out  # type: ignore[misc]
+            sys.stderr = sys.__stderr__ = streams.err  # type: ignore[misc]
             import faulthandler
 
             faulthandler.enable(2, all_threads=False)
@@ -178,21 +178,6 @@ class Zygote:
                 time.sleep(0.005)
             _kill_group(pid, signal.SIGKILL)
         os._exit(0)
-
-
-class _Stream(io.TextIOWrapper):
-    """Standard output or error of a child; a function that closes it, closes nothing."""
-
-    def __init__(self, fd: int) -> None:
-        super().__init__(
-            io.BufferedWriter(io.FileIO(fd, "w", closefd=False)),
-            encoding="utf-8",
-            errors="backslashreplace",
-            line_buffering=True,
-        )
-
-    def close(self) -> None:
-        self.flush()
 
 
 def _unwind(signum: int, frame: object) -> NoReturn:

@@ -1,0 +1,81 @@
+"""The folders that runs keep their checkpoints in: where they are, and when they go."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+from minionize.errors import UsageError
+from minionize.values import Lease
+
+
+class Checkpoints:
+    """The checkpoint folders of one queue, each named as its param: made by the program that wants
+    one, removed when its param is acked. Others, and those of dead letters, are left alone."""
+
+    def __init__(self, folder: str, *, ours: bool) -> None:
+        """`ours`: nobody but the worker removes them; otherwise the engine does."""
+        self.folder = folder
+        self._ours = ours
+
+    def settled(self, leases: Iterable[Lease]) -> None:
+        """These are acked: their folders are of no use any more."""
+        if not self._ours or not os.path.isdir(self.folder):
+            return
+        for lease in leases:
+            path = os.path.join(self.folder, lease.id)
+            if os.path.lexists(path):
+                import shutil  # only where somebody keeps checkpoints
+
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def checkpoints_of(url: str, queue_folder: str | None, root: str | None) -> Checkpoints | None:
+    """Where the params of the queue `url` have their checkpoints: under `root`, in a folder named
+    after the queue; without one in the queue's own folder; None if it has none.
+
+    The name is the same on every host that reaches the queue by the same URL (or folder).
+    """
+    if root is None:
+        if queue_folder is None:
+            return None
+        return Checkpoints(os.path.join(os.path.abspath(queue_folder), "checkpoints"), ours=False)
+    if queue_folder is not None:
+        url = os.path.abspath(queue_folder)
+    else:
+        scheme, _, address = url.partition(":")
+        if address and os.path.exists(address):
+            # A sweep of execo in a folder: others may have one of that name elsewhere.
+            url = f"{scheme}:{os.path.abspath(address)}"
+    return Checkpoints(os.path.join(os.path.abspath(root), _name(url)), ours=True)
+
+
+def check_root(root: str) -> None:
+    """Make the folder of `--checkpoint-root`, if it is missing. UsageError where runs could not
+    write there: told at the start, it costs no param an attempt."""
+    try:
+        os.makedirs(root, exist_ok=True)
+    except FileExistsError:
+        raise UsageError(f"--checkpoint-root {root} is no folder: name another") from None
+    except OSError as error:
+        raise UsageError(
+            f"--checkpoint-root {root} can't be made: {error.strerror}; make it, or name another"
+        ) from error
+    check_writable(root)
+
+
+def check_writable(folder: str) -> None:
+    """UsageError if runs can make no folder in `folder`, which is there."""
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError(
+            f"--checkpoint-root: {folder} can't be written from here: get the right to, or name "
+            "another folder"
+        )
+
+
+def _name(url: str) -> str:
+    """A folder's name for `url`: readable, and another one for each."""
+    import zlib
+
+    plain = "".join(c if (c.isascii() and c.isalnum()) or c in "._-" else "-" for c in url)
+    return f"{plain.strip('-.')[-60:]}-{zlib.crc32(url.encode()):08x}"

@@ -1,0 +1,171 @@
+"""How a minion ends: what for, what becomes of what it holds, and with which exit status."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from minionize.contracts.crew import Crew, Outcome
+from minionize.contracts.engine import Engine
+from minionize.errors import EngineUnavailable
+from minionize.settings import Settings
+from minionize.worker.book import Book
+from minionize.worker.decisions import (
+    drained_status,
+    lease_in_s,
+    stop_comes_s,
+    stop_in_s,
+    stopped_status,
+)
+from minionize.worker.lines import duration
+from minionize.worker.link import Link
+from minionize.worker.signals import SCHEDULERS_SIGNALS, Stopping
+from minionize.worker.summary import Summary
+from minionize.worker.waiting import Waiting
+from minionize.worker.watching import Watching
+
+_AFTER_KILL_S = 5.0
+_NEVER = float("inf")
+
+
+class Ending:
+    """Whether this minion ends, and the way there. Times are monotonic seconds."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        crew: Crew,
+        link: Link,
+        book: Book,
+        waiting: Waiting,
+        watching: Watching,
+        stopping: Stopping,
+        settings: Settings,
+        *,
+        now: float,
+        time_now: float,
+        flush: Callable[[], bool],
+        say: Callable[[str], None],
+    ) -> None:
+        """`time_now`: the Unix time. `flush` tells queue and reporter what gathered."""
+        self._engine = engine
+        self._crew = crew
+        self._link = link
+        self._book = book
+        self._waiting = waiting
+        self._watching = watching
+        self._stopping = stopping
+        self._settings = settings
+        self._flush = flush
+        self._say = say
+        self.why = ""
+        """Why nothing more is leased; empty while there is no reason."""
+        self.kill_at = _NEVER
+        """When the grace of what runs is over."""
+        left_s = stop_in_s(settings, time_now)
+        self.at = now + left_s
+        """When the time of this minion is over."""
+        self.leases_until = now + lease_in_s(settings, left_s)
+        self._began = now
+        self._stops_before = 0
+        self._status: int | None = None
+        """None: what the queue says in the end."""
+        self._cut_short = False
+        """Started again it would go on: not with as little time as it had from the beginning."""
+        self._leave_at = _NEVER
+
+    def begin(self) -> None:
+        """Heed orders from now on: those of before were for others."""
+        self._stops_before = self._engine.orders().stops
+
+    def look(self, now: float) -> None:
+        """While nothing ends it: signals, orders, its time, too many failures."""
+        if self._stopping.why:
+            self._end(now, self._stopping.why)
+            self._cut_short = self._stopping.by_signal in SCHEDULERS_SIGNALS
+        elif self._engine.orders().stops > self._stops_before:
+            self._end(now, "minion stop")
+        elif now >= self.at:
+            self._end(now, "its time is over")
+            self._cut_short = self._began < self.leases_until
+        elif self._book.too_many is not None:
+            self._end(now, "too many failures in a row", 70)
+            self._say(self._book.too_many_line(self._book.too_many))
+        elif now >= self.leases_until and len(self._link.held) > len(self._crew.running()):
+            waiting = self._waiting.take_all() + self._crew.revoke(0.0)
+            self._book.give_back(waiting, "too little time left")
+            self._flush()
+
+    def _end(self, now: float, why: str, status: int | None = None) -> None:
+        """Lease nothing more, give back what has not started, end what runs."""
+        self.why = why
+        self._status = status
+        self.kill_at = now + self._settings.grace_s
+        self._leave_at = self.kill_at + _AFTER_KILL_S
+        self._book.give_back(self._waiting.take_all(), "stopped")
+        self._crew.terminate()
+        self._flush()
+
+    def has_stopped(self, outcome: Outcome) -> bool:
+        """Whether a run that did not end well was stopped together with this minion."""
+        if not self.why:
+            self._stopping.wait(stop_comes_s(outcome, self._crew.slots))
+        return bool(self.why or self._stopping.why)
+
+    def kill(self, now: float) -> None:
+        """The grace is over."""
+        self._crew.kill()
+        self.kill_at = _NEVER
+        self._stopping.kill_now = False
+        self._leave_at = min(self._leave_at, now + _AFTER_KILL_S)
+
+    def leave(self, now: float) -> None:
+        """While it ends: when something is still held a while after the kill, give it back.
+        EngineUnavailable where the queue can't be told."""
+        if now < self._leave_at:
+            return
+        if self._link.down and not self._link.busy:
+            raise EngineUnavailable(
+                f"{self._engine.url}: stopped, but {len(self._link.held)} params could not be "
+                "given back: they come back when their leases end"
+            )
+        self._crew.close()
+        gathered = self._link.gathered_ids()
+        self._book.give_back(
+            [lease for id_, lease in self._link.held.items() if id_ not in gathered], "stopped"
+        )
+        # A busy queue may be gone before it takes them.
+        self._leave_at = _NEVER if self._flush() else now + _AFTER_KILL_S
+
+    def is_over(self, now: float) -> bool:
+        """With nothing held and nothing got: whether this was all."""
+        if self.why:
+            return True
+        most = self._settings.max_params
+        if most is not None and self._book.ended >= most:
+            self.why = f"{most} params were run"
+            self._status = None if self._watching.in_kubernetes else 0
+            return True
+        if now >= self.leases_until:
+            self.why = f"less than {duration(self._settings.min_left_s or 0.0)} left"
+            self._cut_short = self._began < self.leases_until
+            return True
+        over, why, drained = self._watching.idle_is_over(now)
+        if over:
+            self.why = why
+            stats, dead = self._watching.stats, self._book.summary.dead
+            self._status = drained_status(stats, dead) if drained else 0
+        return over
+
+    def tell(self, summary: Summary) -> None:
+        """Reason and exit status of an orderly end."""
+        summary.why = self.why
+        if self._status is not None:
+            summary.exit_status = self._status
+            return
+        summary.exit_status = stopped_status(self._watching.ask())
+        summary.cut_short = self._cut_short
+        import signal
+
+        if self._stopping.by_signal == signal.SIGINT:
+            summary.died_of = int(signal.SIGINT)
+            summary.exit_status = 130
