@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from minionize.api import Minionized, QueueHandle, minionize, minionizer, open_queue
+    from minionize.callbacks.container import ContainerCallback
     from minionize.callbacks.current import Run, current_run
     from minionize.callbacks.func import FuncCallback
     from minionize.callbacks.process import ProcessCallback
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from minionize.worker.summary import Summary
 
 _HOMES = {
+    "ContainerCallback": "minionize.callbacks.container",
     "FuncCallback": "minionize.callbacks.func",
     "MinionizeError": "minionize.errors",
     "Minionized": "minionize.api",
@@ -37,6 +39,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "ContainerCallback",
     "FuncCallback",
     "MinionizeError",
     "Minionized",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from minionize import settings
+from minionize.callbacks.quoting import command_line
+from minionize.cli import secrets
 from minionize.cli.ending import one_line, say
 from minionize.cli.options import click_options
 from minionize.settings.table import BY_FIELD
@@ -17,20 +20,47 @@ def rows(loaded: settings.Loaded) -> dict[str, dict[str, Any]]:
     """Each setting by name, with its value, where that came from, and its variable."""
     names = {**{field: option.key for field, option in BY_FIELD.items()}, "deadline": "deadline"}
     variables = {field: option.variable for field, option in BY_FIELD.items()}
-    return {
+    found = {
         name: {
-            "value": getattr(loaded.settings, field),
+            "value": _open(getattr(loaded.settings, field)),
             "origin": loaded.origins.get(field, "default"),
             "variable": variables.get(field, "MINION_DEADLINE"),
         }
         for field, name in names.items()
     }
+    return {**found, **_of_the_project(loaded)}
+
+
+def _of_the_project(loaded: settings.Loaded) -> dict[str, dict[str, Any]]:
+    """What only `.minionize.yml` can say: the command, and how minions are launched."""
+    found: dict[str, tuple[Any, str]] = {
+        "command": (list(loaded.command), loaded.origins.get("command", "default"))
+    }
+    for scheduler, section in loaded.project.launch.items():
+        for key, value in section.items():
+            name = f"launch.{scheduler}.{key}"
+            found[name] = (value, f"{settings.YAML}: {name}")
+    return {
+        name: {"value": value, "origin": origin, "variable": None}
+        for name, (value, origin) in found.items()
+    }
+
+
+def _open(value: Any) -> Any:
+    """`value` for all to see, and for JSON."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    return secrets.shown(value) if isinstance(value, str) else value
 
 
 def _config(as_json: bool, **given: Any) -> int:
     loaded = settings.load(given)
-    for note in loaded.notes:
+    for note in (*loaded.notes, *secrets.warnings(loaded)):
         say(f"minion config: {one_line(note)}")
+    if loaded.project.launch:
+        from minionize.cli.launch import check_sections
+
+        check_sections(loaded.project.launch)
     found = rows(loaded)
     if as_json:
         click.echo(json.dumps(found, indent=1))
@@ -47,6 +77,8 @@ def _shown(value: Any) -> str:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, (list, tuple)):
+        return command_line(value) or "-"
     if isinstance(value, dict):
         return ",".join(f"{key}={end}" for key, end in sorted(value.items()))
     if isinstance(value, float):

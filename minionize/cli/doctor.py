@@ -12,6 +12,7 @@ from minionize import settings
 from minionize.cli.doctor_checks import FAIL, OK, WARN, Finding, check_folder
 from minionize.cli.ending import one_line, say
 from minionize.cli.opening import opened_queue, queue_option
+from minionize.cli.secrets import shown
 from minionize.contracts.engine import EngineOptions
 from minionize.engines.file.calls import Calls
 from minionize.errors import MinionizeError, UsageError
@@ -52,7 +53,9 @@ def doctor(queue: str | None, full: bool, hosts: int, timeout: str) -> int:
         options = EngineOptions(lease_s=told.lease_s, create=False, env=told.env)
         findings = _folder_findings(os.path.abspath(address), options, full, hosts, timeout_s)
     elif hosts > 1:
-        raise UsageError(f"--hosts is for queues in a folder, and {one_line(told.queue)} is none")
+        raise UsageError(
+            f"--hosts is for queues in a folder, and {one_line(shown(told.queue))} is none"
+        )
     else:
         findings = _engine_findings(queue)
     return _table(findings)

@@ -7,8 +7,9 @@ from itertools import islice
 
 import click
 
+from minionize.assembly.containers import in_container
 from minionize.cli.ending import one_line, say
-from minionize.errors import Reject
+from minionize.errors import NotSupported, Reject
 from minionize.settings import Settings
 from minionize.values import Lease, State
 
@@ -24,8 +25,9 @@ def dry_run(settings: Settings, cmd: Sequence[str]) -> int:
         return 0
     from minionize.callbacks.command import CommandCallback
 
-    callback = CommandCallback(settings, cmd)
-    callback.check_program()
+    callback = in_container(settings, CommandCallback(settings, cmd), say)
+    if settings.image is None:
+        callback.check_program()
     for lease in leases:
         try:
             click.echo(callback.shown(lease))
@@ -53,7 +55,15 @@ def _waiting(settings: Settings) -> Iterator[Lease]:
 
     queue = open_queue(settings.queue, EngineOptions(create=False, env=settings.env))
     try:
-        for entry in queue.scan(State.WAITING):
+        from minionize.status.listing import scanned
+
+        waiting = scanned(queue, State.WAITING)
+        if waiting is None:
+            raise NotSupported(
+                f"{queue.url} can't list what waits, so --dry-run has nothing to show: try some "
+                "params with --from FILE"
+            )
+        for entry in waiting:
             yield Lease(entry.id, entry.text, entry.attempt, entry.crashes)
     finally:
         queue.close()

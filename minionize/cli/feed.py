@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from minionize.cli.ending import one_line, say
-from minionize.cli.opening import number, opened_queue, queue_option
+from minionize.cli.opening import number, opened_queue, queue_option, say_made
+from minionize.cli.progress import Progress, is_terminal
 from minionize.contracts.engine import Queue
-from minionize.errors import EngineUnavailable, NoSuchQueue, UsageError
+from minionize.errors import EngineUnavailable, NoSuchQueue, QueueRefused, UsageError
 from minionize.filling.faults import Faults
 from minionize.filling.fed import Fingerprint, fed_before, remember_fed
 from minionize.filling.reading import read_batches
@@ -69,6 +69,8 @@ last name changes fastest.
 @click.option("--seed", type=int, metavar="N", help="For --shuffle: the same order each time.")
 @click.option("--dedupe", is_flag=True, help="Leave out what was ever put into this queue; keys "
               "in any order, 1 and 1.0 are the same.")  # fmt: skip
+@click.option("--create/--no-create", default=True, help="Make what is missing of the queue, and "
+              "say so (as it is); or end with 2 instead.")  # fmt: skip
 def feed(
     words: tuple[str, ...],
     queue: str | None,
@@ -77,6 +79,7 @@ def feed(
     shuffle: bool,
     seed: int | None,
     dedupe: bool,
+    create: bool,
     **reading: Any,
 ) -> int:
     """The command."""
@@ -94,10 +97,11 @@ def feed(
         else:
             sources = _opened(words, stack)
             feeding = _FileFeeding(sources)
-        opened = opened_queue(NAME, given_settings, feeding=True)
+        opened = opened_queue(NAME, given_settings, feeding=True, create=create)
         opened_as, settings = stack.enter_context(opened)
         feeding.settle(opened_as, settings, dedupe, shuffle, seed)
         with opened_as.feeding():
+            say_made(NAME, opened_as)
             feeding.run()
         feeding.tell()
     return 0
@@ -105,7 +109,7 @@ def feed(
 
 def _opened(words: Sequence[str], stack: ExitStack) -> list[Source]:
     """The sources that the arguments name."""
-    if not words and _is_terminal(0):
+    if not words and is_terminal(0):
         raise UsageError(
             "nothing to read: name a FILE, pipe params in (seq 10 | minion feed), or see --grid"
         )
@@ -140,7 +144,7 @@ class _Feeding(ABC):
         self.seed: int | None = None
         self.fed: list[tuple[str, str, int]] = []
         """Fingerprint, name and number of params of what was fed."""
-        self.progress = Progress(None)
+        self.progress = Progress(NAME, None)
 
     def settle(
         self, queue: Queue, settings: Settings, dedupe: bool, shuffle: bool, seed: int | None
@@ -201,6 +205,8 @@ class _Feeding(ABC):
             waiting = self.queue.stats().waiting
         except NoSuchQueue:
             waiting = 0
+        except QueueRefused:
+            waiting = None  # to put does not take the right to look
         line = f"{number(self.put, 'param')} put: {self.queue.url}"
         click.echo(one_line(line if waiting is None else f"{line}, {waiting:,} waiting"))
         if self.deduper is not None and self.deduper.skipped:
@@ -238,7 +244,7 @@ class _GridFeeding(_Feeding):
 
         self._words = words
         self._axes = parse_grid(words)
-        self.progress = Progress(grid_size(self._axes))
+        self.progress = Progress(NAME, grid_size(self._axes))
 
     def run(self) -> None:
         from minionize.filling.grid import grid_batches
@@ -263,7 +269,8 @@ class _FileFeeding(_Feeding):
         super().__init__()
         self._sources = sources
         sizes = [source.size for source in sources]
-        self.progress = Progress(sum(size for size in sizes if size) if None not in sizes else None)
+        total = sum(size for size in sizes if size) if None not in sizes else None
+        self.progress = Progress(NAME, total)
 
     def run(self) -> None:
         prints = [Fingerprint() for _ in self._sources]
@@ -304,44 +311,6 @@ class _FileFeeding(_Feeding):
         stream = Stream(self._sources[0], put)
         try:
             self.put = stream.feed(batches)
-        except BaseException:
+        except BaseException:  # Ctrl-C as well
             say(f"{NAME}: {number(stream.count, 'param')} put before it ended")
             raise
-
-
-class Progress:
-    """A bar on a terminal, once a feed takes long enough to wonder."""
-
-    def __init__(self, total: int | None) -> None:
-        self._total = total
-        self._next_s = time.monotonic() + 0.5
-        self._shown = False
-        self._on = _is_terminal(2)
-
-    def show(self, done: int, params: int) -> None:
-        """`done` of the total (bytes, say), and how many params that are."""
-        if not self._on or time.monotonic() < self._next_s:
-            return
-        self._next_s = time.monotonic() + 0.2
-        self._shown = True
-        text = f"{number(params, 'param')} read"
-        if self._total:
-            part = min(1.0, done / self._total)
-            bar = "#" * round(30 * part)
-            text = f"[{bar:<30}] {part:4.0%}  {text}"
-        sys.stderr.write(f"\r{NAME}: {text}\x1b[K")
-        sys.stderr.flush()
-
-    def end(self) -> None:
-        """Take the bar away."""
-        if self._shown:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
-            self._shown = False
-
-
-def _is_terminal(fd: int) -> bool:
-    try:
-        return os.isatty(fd)
-    except OSError:
-        return False

@@ -15,12 +15,12 @@ import click
 
 from minionize.cli.ending import one_line, say
 from minionize.cli.opening import opened_queue, queue_option
-from minionize.cli.status import print_lines, quiet_pipe
+from minionize.cli.status import print_lines
 from minionize.contracts.engine import Queue
 from minionize.errors import NotSupported, UsageError
-from minionize.reporters import report_folder
 from minionize.settings import Settings
-from minionize.status.read import Faults, read_rolls
+from minionize.status.read import Faults, Report, exists, read_rolls
+from minionize.status.report import report_of
 from minionize.values import State
 
 LISTED = 20
@@ -66,13 +66,15 @@ def list_(queue: str | None, state: str | None, number: int | None, as_json: boo
         opened.stats()  # NoSuchQueue before anything is printed
         folder = _report(opened, settings)
         faults = Faults()
+        cant: NotSupported | None = None
+        heard = False
         for each in [State(state)] if state else _SHOWN_STATES:
             try:
                 found = listed(opened, each, folder, faults)
-            except NotSupported:
-                if state:
-                    raise
+            except NotSupported as error:
+                cant = cant or error
                 continue
+            heard = True
             count = 0
             for entry in islice(found, number):
                 print_lines([listed_line(entry, as_json=as_json, width=_width())])
@@ -80,6 +82,10 @@ def list_(queue: str | None, state: str | None, number: int | None, as_json: boo
             if number and count == number and next(found, None) is not None:
                 say(f"minion list: there are more {each.value} ones: -n shows them")
         _tell("minion list", faults)
+        if cant is not None:
+            if not heard:
+                raise cant
+            say(f"minion list: only these: {one_line(str(cant))}")
     return 0
 
 
@@ -99,6 +105,11 @@ def show(id: str, queue: str | None, as_json: bool) -> int:
         folder = _report(opened, settings)
         told = history(folder, id, faults)
         if entry is None and not told:
+            if not opened.traits.scans:
+                raise UsageError(
+                    f"{opened.url} can't be asked for a param, and the report in {folder} has no "
+                    f"{id!r}: give the id that a line of minionize or minion failures shows"
+                )
             raise UsageError(f"no param {id!r} in {opened.url}: minion list shows their ids")
         text = param_text(entry, told)
         command = next((source.command for source, _ in reversed(told) if source.command), "")
@@ -142,9 +153,9 @@ def results(
 
         opened.stats()
         folder = _report(opened, settings)
-        if not os.path.isdir(folder):
+        if not exists(folder):
             say(
-                f"minion results: there is no report in {one_line(folder)}: minions write it "
+                f"minion results: there is no report in {one_line(str(folder))}: minions write it "
                 "with the json reporter"
             )
         faults = Faults()
@@ -172,11 +183,13 @@ def failures(queue: str | None, every: bool, as_json: bool) -> int:
     with opened_queue("minion failures", {"queue": queue}) as (opened, settings):
         from minionize.status.failures import failure_lines
         from minionize.status.failures import failures as grouped
+        from minionize.status.listing import scanned
 
         opened.stats()
         faults = Faults()
-        dead = opened.scan(State.DEAD) if opened.traits.scans else None
-        groups = grouped(_report(opened, settings), dead, faults, keep=None if every else 1000)
+        dead = scanned(opened, State.DEAD)
+        folder = _report(opened, settings)
+        groups = grouped(folder, dead, faults, keep=None if every else 1000)
         if as_json:
             lines = (json.dumps(group.to_json()) for group in groups)
             print_lines([line.replace("\x7f", "\\u007f") for line in lines])
@@ -184,14 +197,19 @@ def failures(queue: str | None, every: bool, as_json: bool) -> int:
             print_lines(failure_lines(groups, all_ids=every, width=_width()))
             if any(group.dead for group in groups):
                 say("minion failures: minion show ID tells more, minion retry runs them again")
+        elif dead is None and not read_rolls(folder, Faults()):
+            say(
+                f"minion failures: {one_line(opened.url)} can't list its dead letters, and there "
+                f"is no report in {one_line(str(folder))}: minions write it with the json reporter"
+            )
         else:
             say("minion failures: nothing failed")
         _tell("minion failures", faults)
     return 0
 
 
-def _report(queue: Queue, settings: Settings) -> str:
-    return report_folder(settings.report_dir, queue.traits.folder)
+def _report(queue: Queue, settings: Settings) -> Report:
+    return report_of(settings, queue.traits.folder)
 
 
 def _tell(name: str, faults: Faults) -> None:
@@ -211,11 +229,10 @@ def _target(file: str | None) -> Iterator[TextIO]:
         out = io.TextIOWrapper(
             sys.stdout.buffer, encoding="utf-8", errors="backslashreplace", newline=""
         )
-        with quiet_pipe():
-            try:
-                yield out
-            finally:
-                out.detach()
+        try:
+            yield out
+        finally:
+            out.detach()
         return
     draft = f"{file}.{os.getpid()}.draft"
     try:

@@ -9,8 +9,10 @@ from typing import NamedTuple, NoReturn, cast
 
 import click
 
+from minionize.cli import clicked
 from minionize.cli.ending import finish
 from minionize.cli.version import version_option
+from minionize.nearest import nearest
 
 NAME = "minion"
 STATUS_NAME = "minion-status"
@@ -38,7 +40,12 @@ PARTS = {
     "stop": Part("steer", "stop", "Tell the minions at work to stop."),
     "wait": Part("steer", "wait", "Wait until the queue is drained."),
     "purge": Part("steer", "purge", "Drop params."),
+    "cp": Part("cp", "cp", "Copy what waits from one queue to another."),
     "config": Part("config", "config", "Each setting, and where it came from."),
+    "launch": Part("launch", "launch", "Start minions here, or with OAR, Slurm, Kubernetes."),
+    "jobs": Part("jobs", "jobs", "The launches on this queue, and their minions."),
+    "logs": Part("jobs", "logs", "What launched minions wrote."),
+    "cancel": Part("jobs", "cancel", "End launched minions."),
     "doctor": Part("doctor", "doctor", "Can this folder serve as a queue, from here?"),
 }
 
@@ -67,10 +74,8 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As click does, and names the nearest command for a misspelt one."""
         if args and args[0] not in PARTS and not args[0].startswith("-"):
-            import difflib
-
-            near = difflib.get_close_matches(args[0], PARTS, 1)
-            ctx.fail(f"no command {args[0]!r}" + (f", did you mean {near[0]!r}?" if near else ""))
+            near = nearest(args[0], PARTS)
+            ctx.fail(f"no command {args[0]!r}" + (f", did you mean {near!r}?" if near else ""))
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -95,14 +100,7 @@ def status_main(args: Sequence[str] | None = None) -> NoReturn:
 def _run(command: click.Command, args: list[str], name: str) -> int:
     if not args and command is group:
         args = ["--help"]
-    try:
-        status = command.main(args, prog_name=name, standalone_mode=False)
-    except click.Abort as abort:
-        # click makes the same of ^C and of a question that got no answer.
-        if isinstance(abort.__cause__, KeyboardInterrupt):
-            raise KeyboardInterrupt from None
-        raise
-    return status if isinstance(status, int) else 0
+    return clicked.run(command, args, name)
 
 
 def _command(name: str) -> click.Command:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ import click
 
 from minionize import settings
 from minionize.cli.ending import one_line, say
+from minionize.cli.secrets import warnings
 from minionize.contracts.engine import EngineOptions, Queue
 from minionize.settings import Settings
 
@@ -31,28 +32,48 @@ def queue_option(command: Command) -> Command:
 
 @contextmanager
 def opened_queue(
-    name: str, given: Mapping[str, Any], *, feeding: bool = False
+    name: str, given: Mapping[str, Any], *, feeding: bool = False, create: bool = True
 ) -> Iterator[tuple[Queue, Settings]]:
     """The queue that options (`given`, fields of Settings; None: not given) and environment
-    name, as a person sees it. Notes on the settings are said as `name`."""
+    name, as a person sees it. Notes on the settings are said as `name`. `create`: what is
+    missing may be made when it is filled."""
     loaded = settings.load(given, feeding=feeding)
-    for note in loaded.notes:
+    for note in (*loaded.notes, *warnings(loaded)):
         say(f"{name}: {one_line(note)}")
+    with opened(loaded.settings, create=create) as queue:
+        yield queue, loaded.settings
+
+
+@contextmanager
+def opened(settings: Settings, *, create: bool = True) -> Iterator[Queue]:
+    """The queue of `settings`, as a person sees it."""
     from minionize.engines.registry import open_queue
 
+    queue = open_queue(settings.queue, options_of(settings, create=create))
+    try:
+        yield queue
+    finally:
+        queue.close()
+
+
+def options_of(settings: Settings, *, create: bool) -> EngineOptions:
+    """How this process opens queues."""
     host = socket.gethostname()
-    options = EngineOptions(
-        lease_s=loaded.settings.lease_s,
+    return EngineOptions(
+        lease_s=settings.lease_s,
+        create=create,
         minion_id=f"{host}-{os.getpid()}-{secrets.token_hex(3)}",
         host=host,
         pid=os.getpid(),
-        env=loaded.settings.env,
+        env=settings.env,
     )
-    queue = open_queue(loaded.settings.queue, options)
-    try:
-        yield queue, loaded.settings
-    finally:
-        queue.close()
+
+
+def say_made(name: str, queue: Queue) -> None:
+    """What had to be made for `queue`. A folder stands in the line about what was put."""
+    made: Sequence[str] = getattr(queue, "made", ())  # engines of others may be older than it
+    if queue.traits.folder is None and made:
+        say(one_line(f"{name}: made {', '.join(made)}"))
 
 
 def number(count: int, noun: str) -> str:

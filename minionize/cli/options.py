@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from minionize.cli.plain import GATHERED
+from minionize.cli.plain import GATHERED, LISTED
 from minionize.settings.table import OPTIONS, SECTIONS, Option
 
 
@@ -26,11 +26,19 @@ def _option(option: Option) -> click.Option:
         names.insert(0, option.short)
     if option.field in GATHERED:
         return click.Option(names, multiple=True, metavar=option.metavar, callback=_joined)
+    if option.field in LISTED:
+        return click.Option(names, multiple=True, metavar=option.metavar, callback=_listed)
     return click.Option(names, default=None, metavar=option.metavar)
 
 
 def _joined(_ctx: click.Context, _param: click.Parameter, given: tuple[str, ...]) -> str | None:
     return ",".join(given) or None
+
+
+def _listed(
+    _ctx: click.Context, _param: click.Parameter, given: tuple[str, ...]
+) -> list[str] | None:
+    return list(given) or None
 
 
 def write_options(formatter: click.HelpFormatter, options: Iterable[Option] = OPTIONS) -> None:

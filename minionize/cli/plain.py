@@ -13,6 +13,8 @@ from minionize.settings.table import OPTIONS
 
 GATHERED = frozenset({"on_exit"})
 """Settings that may be given several times; each adds to the others."""
+LISTED = frozenset({"container_options"})
+"""The same, where each stays whole: any character may be in it."""
 
 
 def read(args: Sequence[str]) -> tuple[tuple[str, ...], dict[str, Any]] | None:
@@ -55,5 +57,10 @@ def read(args: Sequence[str]) -> tuple[tuple[str, ...], dict[str, Any]] | None:
             value = args[at]
             at += 1
         field = valued[name]
-        given[field] = f"{given[field]},{value}" if field in GATHERED & given.keys() else value
+        if field in LISTED:
+            given[field] = [*given.get(field, ()), value]
+        elif field in GATHERED and field in given:
+            given[field] = f"{given[field]},{value}"
+        else:
+            given[field] = value
     return tuple(args[at:]), given

@@ -5,23 +5,21 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import click
 
-from minionize.cli.ending import die_of, one_line, say
+from minionize.cli.ending import one_line, say
 from minionize.cli.opening import opened_queue, queue_option
 from minionize.contracts.engine import Queue
-from minionize.errors import EngineUnavailable
-from minionize.reporters import report_folder
+from minionize.errors import EngineUnavailable, NoSuchQueue
 from minionize.settings import Settings
 from minionize.status.overview import Overview, overview
 from minionize.status.read import Faults, read_rolls
 from minionize.status.render import chart_columns, page
+from minionize.status.report import report_of
 from minionize.values import MinionInfo
 
 NAME = "minion status"
@@ -51,19 +49,41 @@ write with the json reporter. It can be looked at while minions run and afterwar
 def status(queue: str | None, watch: bool, interval: float, as_json: bool, every: bool) -> int:
     """The command."""
     samples: list[tuple[float, int]] = []
-    with opened_queue(NAME, {"queue": queue}) as (opened, settings):
-        while True:
-            try:
-                view = look(opened, settings, samples)
-            except EngineUnavailable as error:
-                if not watch:
-                    raise
-                say(f"{NAME}: {one_line(str(error))}")
-            else:
-                _show(view, watch=watch, as_json=as_json, every=every)
+    awaited = False
+    while True:
+        try:
+            with opened_queue(NAME, {"queue": queue}) as (opened, settings):
+                while True:
+                    _look(opened, settings, samples, watch=watch, as_json=as_json, every=every)
+                    if not watch:
+                        return 0
+                    time.sleep(interval)
+        except NoSuchQueue as error:
             if not watch:
-                return 0
-            time.sleep(interval)
+                raise
+            if not awaited:
+                say(f"{NAME}: {one_line(str(error))}; waiting for it")
+            awaited = True
+        time.sleep(interval)
+
+
+def _look(
+    queue: Queue,
+    settings: Settings,
+    samples: list[tuple[float, int]],
+    *,
+    watch: bool,
+    as_json: bool,
+    every: bool,
+) -> None:
+    try:
+        view = look(queue, settings, samples)
+    except EngineUnavailable as error:
+        if not watch:
+            raise
+        say(f"{NAME}: {one_line(str(error))}")
+    else:
+        _show(view, watch=watch, as_json=as_json, every=every)
 
 
 def look(queue: Queue, settings: Settings, samples: list[tuple[float, int]]) -> Overview:
@@ -74,15 +94,17 @@ def look(queue: Queue, settings: Settings, samples: list[tuple[float, int]]) -> 
     if stats.done is not None:
         samples.append((now, stats.done))
         del samples[:-_SAMPLES]
-    folder = report_folder(settings.report_dir, queue.traits.folder)
+    folder = report_of(settings, queue.traits.folder)
     faults = Faults()
     rolls = read_rolls(folder, faults)
     notes = faults.lines()
     if rolls and queue.traits.folder is None:
         # Nothing but the settings ties this report to this queue.
         notes.insert(0, f"the report is that in {folder}")
-    if not rolls and stats.done:
-        notes.append(f"no report in {folder}: minions write it with --reporter json")
+    if not rolls and (stats.done or stats.done is None):
+        kind = "json" if isinstance(folder, (str, os.PathLike)) else "redis"
+        cant = "" if queue.traits.counts else f"{queue.url} can't count what it holds, and "
+        notes.append(f"{cant}no report in {folder}: minions write it with --reporter {kind}")
     return overview(
         queue.url,
         stats,
@@ -119,8 +141,7 @@ def _show(view: Overview, *, watch: bool, as_json: bool, every: bool) -> None:
         elif watch:
             text += "\n"
     print_lines([text])
-    with quiet_pipe():
-        sys.stdout.flush()
+    sys.stdout.flush()
 
 
 def _width() -> int:
@@ -131,15 +152,4 @@ def print_lines(lines: list[str]) -> None:
     """Lines on standard output, whatever letters its encoding lacks."""
     text = "".join(f"{line}\n" for line in lines)
     encoding = sys.stdout.encoding or "utf-8"
-    with quiet_pipe():
-        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
-
-
-@contextmanager
-def quiet_pipe() -> Iterator[None]:
-    """End as other programs do where the reader of our output went away (`| head`)."""
-    try:
-        yield
-    except BrokenPipeError:
-        # click would make a failure of it, with exit status 1.
-        die_of(signal.SIGPIPE)
+    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))

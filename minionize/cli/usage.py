@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from minionize.cli.minionize import NAME, be_minion
+from minionize.cli.being import NAME, be_minion
 from minionize.cli.options import SettingsCommand, click_options
 from minionize.cli.version import version_option
 

@@ -1,4 +1,5 @@
-"""The json reporter: a file of short lines per minion, and a roll-up of them at each beat.
+"""Reporters of lines: a short line of JSON per event, and a roll-up of them at each beat. Where
+they go is a store's matter: the json reporter's is a folder.
 
 Written for 50,000 events a second from the minion's one thread: a batch becomes one string and
 one write, and full files are packed a piece at a time.
@@ -6,11 +7,11 @@ one write, and full files are packed a piece at a time.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from minionize.events import Event, Kind
-from minionize.reporters.parts import ROTATE_BYTES, Parts, roll_name
+from minionize.reporters.parts import ROTATE_BYTES, FolderStore
 from minionize.reporters.record import RESULT_LIMIT, Source, event_line, header_line
 from minionize.reporters.rollup import MinionRoll
 from minionize.values import Clock
@@ -21,8 +22,39 @@ KEEP_BYTES = 4 * 1024 * 1024
 """What is kept in memory while the report can't be written; beyond, events are dropped."""
 
 
-class JsonReporter:
-    """One minion's part of the report in `folder`.
+class Store(Protocol):
+    """Where one minion's lines go. All methods but `gone` raise OSError."""
+
+    place: str
+    """For messages: `in FOLDER`."""
+    remedy: str
+    """What to do where it can't be written."""
+
+    def append(self, lines: bytes) -> None:
+        """Keep whole lines. After an error none of them are kept, as far as that is possible:
+        the next call has them again, before others."""
+
+    def write_roll(self, line: str) -> None:
+        """Put this roll-up in the place of the last one."""
+
+    def pack_piece(self) -> bool:
+        """Do a small part of what makes old lines smaller; False when there is nothing to do."""
+
+    def gone(self) -> bool:
+        """Whether somebody removed what was appended to."""
+
+    def forget(self) -> None:
+        """Begin anew at the next `append`."""
+
+    def ending(self) -> None:
+        """What comes now comes last: put off nothing."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
+class LineReporter:
+    """One minion's part of a report.
 
     Never raises for a report that can't be written: `warn` gets one line, each flush tries
     again, and what had to be dropped is counted as `unwritten` in the roll-up.
@@ -31,21 +63,12 @@ class JsonReporter:
     wants_events = True
 
     def __init__(
-        self,
-        folder: str,
-        source: Source,
-        *,
-        clock: Clock,
-        warn: Callable[[str], None],
-        rotate_bytes: int = ROTATE_BYTES,
+        self, store: Store, source: Source, *, clock: Clock, warn: Callable[[str], None]
     ) -> None:
-        self._folder = folder
         self._clock = clock
         self._warn = warn
         self._began = source.began
-        self._parts = Parts(
-            folder, source.minion, header_line(source).encode(), rotate_bytes=rotate_bytes
-        )
+        self._store = store
         self._roll = MinionRoll(
             source.minion,
             source.host,
@@ -54,9 +77,6 @@ class JsonReporter:
             source.command,
             source.began,
         )
-        name = roll_name(source.minion)
-        self._roll_path = os.path.join(folder, name)
-        self._roll_draft = os.path.join(folder, f".{name}.tmp")
         self._buffer: list[str] = []
         self._buffered = 0
         self._buffered_events = 0
@@ -69,7 +89,7 @@ class JsonReporter:
         self._pointed_at = self._opened_at
 
     def report(self, events: Sequence[Event]) -> None:
-        """Keep these events; they are in the file when this returns.
+        """Keep these events; they are in the store when this returns.
 
         The worker reports before it tells the queue that a param is done: so what a killed
         minion had settled has its result here.
@@ -110,6 +130,7 @@ class JsonReporter:
         self._roll.running = 0
         if self._roll.ended is None:
             self._roll.ended = "closed"
+        self._store.ending()
         self._flush()
         if self._buffer:
             self._drop()
@@ -117,7 +138,7 @@ class JsonReporter:
             pass
         self._write_roll(self._clock.monotonic())
         try:
-            self._parts.close()
+            self._store.close()
         except OSError as error:
             self._complain(error)
 
@@ -207,7 +228,7 @@ class JsonReporter:
         # A lone surrogate in a pasted result becomes its escape, which is JSON as well.
         lines = "".join(self._buffer).encode("utf-8", "backslashreplace")
         try:
-            self._parts.append(lines)
+            self._store.append(lines)
         except OSError as error:
             self._complain(error)
             if self._buffered > KEEP_BYTES:
@@ -226,7 +247,7 @@ class JsonReporter:
 
     def _pack(self) -> bool:
         try:
-            return self._parts.pack_piece()
+            return self._store.pack_piece()
         except OSError as error:
             self._complain(error)
             return True
@@ -238,21 +259,13 @@ class JsonReporter:
         counts = roll.roll
         self._add_point(now)
         try:
-            if self._parts.gone():
-                self._parts.forget()
+            if self._store.gone():
+                self._store.forget()
                 counts.unwritten += self._unchecked_events
                 self._unchecked_events = 0
-                raise FileNotFoundError(2, "the report was removed", self._folder)
+                raise FileNotFoundError(2, "the report was removed")
             self._unchecked_events = 0
-            descriptor = os.open(
-                self._roll_draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666
-            )
-            try:
-                with open(descriptor, "wb", closefd=False) as file:
-                    file.write(roll.to_line().encode())
-            finally:
-                os.close(descriptor)
-            os.rename(self._roll_draft, self._roll_path)
+            self._store.write_roll(roll.to_line())
         except OSError as error:
             self._complain(error)
 
@@ -269,7 +282,23 @@ class JsonReporter:
             return
         self._warned = True
         self._warn(
-            f"report in {self._folder} can't be written ({error.strerror or error}): work goes "
-            "on, and what could not be reported is counted; make room there or set "
-            "REPORTER_JSON_DIRECTORY"
+            f"report {self._store.place} can't be written ({error.strerror or error}): work goes "
+            f"on, and what could not be reported is counted; {self._store.remedy}"
         )
+
+
+class JsonReporter(LineReporter):
+    """The json reporter: files in `folder`, docs/report-format.md describes them."""
+
+    def __init__(
+        self,
+        folder: str,
+        source: Source,
+        *,
+        clock: Clock,
+        warn: Callable[[str], None],
+        rotate_bytes: int = ROTATE_BYTES,
+    ) -> None:
+        header = header_line(source).encode()
+        store = FolderStore(folder, source.minion, header, rotate_bytes=rotate_bytes)
+        super().__init__(store, source, clock=clock, warn=warn)

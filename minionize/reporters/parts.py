@@ -200,3 +200,30 @@ class _Packer:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+class FolderStore(Parts):
+    """All that one minion writes into the folder of a report: parts, and its roll-up."""
+
+    def __init__(self, folder: str, minion: str, header: bytes, *, rotate_bytes: int) -> None:
+        super().__init__(folder, minion, header, rotate_bytes=rotate_bytes)
+        self.place = f"in {folder}"
+        self.remedy = "make room there or set REPORTER_JSON_DIRECTORY"
+        name = roll_name(minion)
+        self._roll_path = os.path.join(folder, name)
+        self._roll_draft = os.path.join(folder, f".{name}.tmp")
+
+    def write_roll(self, line: str) -> None:
+        """Put this roll-up in the place of the last one."""
+        descriptor = os.open(
+            self._roll_draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666
+        )
+        try:
+            with open(descriptor, "wb", closefd=False) as file:
+                file.write(line.encode())
+        finally:
+            os.close(descriptor)
+        os.rename(self._roll_draft, self._roll_path)
+
+    def ending(self) -> None:
+        """Nothing is ever put off."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from math import log10
 from typing import Any
 
@@ -35,33 +34,60 @@ def bucket_seconds(bucket: int) -> float:
     return max(0.0, float(10.0 ** ((bucket + 0.5 - _SHIFT) / PER_DECADE)) - 1e-6)
 
 
-@dataclass
+# No dataclasses here: each minion would wait for the import of that.
 class RollUp:
     """Counts of everything that one minion reported, or several together."""
 
-    done: int = 0
-    failed: int = 0
-    """Failed attempts that were given back for another one."""
-    given_back: int = 0
-    """Given back uncharged."""
-    dead: int = 0
-    lost: int = 0
-    unwritten: int = 0
-    """Events that could not be written to the report (full disk, vanished folder)."""
-    reasons: dict[str, int] = field(default_factory=dict)
-    """Why attempts failed or params died."""
-    back_reasons: dict[str, int] = field(default_factory=dict)
-    """Why params were given back uncharged, or leases lost."""
-    buckets: dict[int, int] = field(default_factory=dict)
-    """Durations of the runs that ended well, by `bucket_of`."""
-    seconds_sum: float = 0.0
-    seconds_max: float = 0.0
-    cpu_sum: float = 0.0
-    cpu_max: float = 0.0
-    peak_kib: int = 0
-    """The largest peak that was measured; 0: none was."""
-    peak_below_kib: int = 0
-    """The largest of those peaks that are only known to be below this; 0: none."""
+    def __init__(
+        self,
+        *,
+        done: int = 0,
+        failed: int = 0,
+        given_back: int = 0,
+        dead: int = 0,
+        lost: int = 0,
+        unwritten: int = 0,
+        reasons: dict[str, int] | None = None,
+        back_reasons: dict[str, int] | None = None,
+        buckets: dict[int, int] | None = None,
+        seconds_sum: float = 0.0,
+        seconds_max: float = 0.0,
+        cpu_sum: float = 0.0,
+        cpu_max: float = 0.0,
+        peak_kib: int = 0,
+        peak_below_kib: int = 0,
+    ) -> None:
+        self.done = done
+        self.failed = failed
+        """Failed attempts that were given back for another one."""
+        self.given_back = given_back
+        """Given back uncharged."""
+        self.dead = dead
+        self.lost = lost
+        self.unwritten = unwritten
+        """Events that could not be written to the report (full disk, vanished folder)."""
+        self.reasons = {} if reasons is None else reasons
+        """Why attempts failed or params died."""
+        self.back_reasons = {} if back_reasons is None else back_reasons
+        """Why params were given back uncharged, or leases lost."""
+        self.buckets = {} if buckets is None else buckets
+        """Durations of the runs that ended well, by `bucket_of`."""
+        self.seconds_sum = seconds_sum
+        self.seconds_max = seconds_max
+        self.cpu_sum = cpu_sum
+        self.cpu_max = cpu_max
+        self.peak_kib = peak_kib
+        """The largest peak that was measured; 0: none was."""
+        self.peak_below_kib = peak_below_kib
+        """The largest of those peaks that are only known to be below this; 0: none."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RollUp) and vars(self) == vars(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"RollUp({vars(self)})"
 
     def add(self, event: Event) -> None:
         """Count one event; a batch of plain acks is counted in json_lines.py."""
@@ -139,13 +165,13 @@ class RollUp:
         return None
 
 
-@dataclass
 class Timeline:
     """How many were done and failed at some moments: at most 120, thinned out as time goes on."""
 
-    points: list[tuple[float, int, int]] = field(default_factory=list)
-    """(Seconds since the minion began, done, failed and dead), each since the beginning."""
-    spacing_s: float = 0.0
+    def __init__(self, points: list[tuple[float, int, int]] | None = None) -> None:
+        self.points = [] if points is None else points
+        """(Seconds since the minion began, done, failed and dead), each since the beginning."""
+        self.spacing_s = 0.0
 
     def add(self, at_s: float, done: int, failed: int) -> None:
         """The state now. The last point is always the newest."""
@@ -160,24 +186,37 @@ class Timeline:
             self.spacing_s = max(2 * self.spacing_s, 2 * at_s / MAX_POINTS)
 
 
-@dataclass
 class MinionRoll:
     """The roll-up of one minion, with what is worth knowing of it."""
 
-    minion: str
-    host: str = ""
-    pid: int = 0
-    slots: int = 0
-    command: str = ""
-    began: float = 0.0
-    """Unix time."""
-    at_s: float = 0.0
-    """Unix time of this roll-up: the minion's last beat."""
-    running: int = 0
-    ended: str | None = None
-    """Why it ended; None while it runs, and for one that was killed."""
-    roll: RollUp = field(default_factory=RollUp)
-    timeline: Timeline = field(default_factory=Timeline)
+    def __init__(
+        self,
+        minion: str,
+        host: str = "",
+        pid: int = 0,
+        slots: int = 0,
+        command: str = "",
+        began: float = 0.0,
+        at_s: float = 0.0,
+        running: int = 0,
+        ended: str | None = None,
+        roll: RollUp | None = None,
+        timeline: Timeline | None = None,
+    ) -> None:
+        self.minion = minion
+        self.host = host
+        self.pid = pid
+        self.slots = slots
+        self.command = command
+        self.began = began
+        """Unix time."""
+        self.at_s = at_s
+        """Unix time of this roll-up: the minion's last beat."""
+        self.running = running
+        self.ended = ended
+        """Why it ended; None while it runs, and for one that was killed."""
+        self.roll = RollUp() if roll is None else roll
+        self.timeline = Timeline() if timeline is None else timeline
 
     def to_line(self) -> str:
         """One line of JSON."""

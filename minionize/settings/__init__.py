@@ -1,6 +1,7 @@
 """Settings: the one reader of the environment, `.env` and `.minionize.yml`.
 
-`load` gathers them; `Settings` is the value that the rest of minionize is given.
+`load` gathers them; `Settings` is the value that the rest of minionize is given. `load_launch`
+gives the section of `.minionize.yml` for a scheduler.
 """
 
 from __future__ import annotations
@@ -8,10 +9,21 @@ from __future__ import annotations
 import os
 
 from minionize.settings.machine import shell_between
+from minionize.settings.project import SCHEDULERS, YAML, LaunchSection, load_launch
 from minionize.settings.sources import Loaded, load
 from minionize.settings.value import Settings
 
-__all__ = ["Loaded", "Settings", "debugging", "load", "shell_between"]
+__all__ = [
+    "SCHEDULERS",
+    "YAML",
+    "LaunchSection",
+    "Loaded",
+    "Settings",
+    "debugging",
+    "load",
+    "load_launch",
+    "shell_between",
+]
 
 
 def debugging() -> bool:

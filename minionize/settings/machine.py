@@ -68,6 +68,22 @@ def scheduler_cpus(env: Mapping[str, str], host: str) -> int | None:
     return None
 
 
+def scheduler(env: Mapping[str, str]) -> str:
+    """Who started this job: `oar`, `slurm`, `pbs`, `kubernetes`, or empty for nobody known.
+
+    A batch system counts more than Kubernetes, where its own daemons may run.
+    """
+    for name, variable in (
+        ("oar", "OAR_JOB_ID"),
+        ("slurm", "SLURM_JOB_ID"),
+        ("pbs", "PBS_JOBID"),
+        ("kubernetes", "KUBERNETES_SERVICE_HOST"),
+    ):
+        if env.get(variable):
+            return name
+    return ""
+
+
 def deadline(env: Mapping[str, str], now: float) -> tuple[float, str] | None:
     """When the scheduler will end this job (Unix time), and the variable that says so."""
     for variable in ("MINION_DEADLINE", "SLURM_JOB_END_TIME"):

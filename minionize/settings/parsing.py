@@ -16,7 +16,12 @@ _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PIECE = r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(ms|s|m|h|d)"
 _CLOCK = r"(?:([0-9]+):)?([0-9]+):([0-9][0-9](?:\.[0-9]*)?)"
 _NUMBER = r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+"
-_WHOLE = r"[0-9]{1,18}"
+_DIGITS = r"[0-9]+"
+_MOST = 10**18 - 1
+_SIZE = r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)(?:i?b)?"
+_SIZES_MIB = {"": 1.0, "k": 1 / 1024, "m": 1.0, "g": 1024.0, "t": 1024.0 * 1024}
+MOST_MINIONS = 100_000
+"""Of one launch: no more pods fit into one Job of Kubernetes, and other schedulers take fewer."""
 _YES = {"1", "true", "yes", "on"}
 _NO = {"0", "false", "no", "off"}
 _ENDS = ("done", "later", "dead", "failed")
@@ -62,17 +67,27 @@ def seconds_or_never(value: Any) -> float | None:
     return seconds(value) or None
 
 
-def whole_from(least: int) -> Parse:
-    """A whole number, `least` or more."""
+def whole_from(least: int, most: int = _MOST) -> Parse:
+    """A whole number, `least` or more, and at most `most`."""
 
     def whole(value: Any) -> int:
-        if isinstance(value, str) and re.fullmatch(_WHOLE, value.strip()):
-            value = int(value)
+        if isinstance(value, str) and re.fullmatch(_DIGITS, value.strip()):
+            digits = value.strip().lstrip("0") or "0"
+            if len(digits) > len(str(_MOST)):  # Python itself refuses to read thousands of them
+                raise ValueError(f"{digits:.40} is too large: write {most:,} or less")
+            value = int(digits)
         if isinstance(value, int) and not isinstance(value, bool) and value >= least:
-            return value
-        raise ValueError(f"{value!r} is not a whole number from {least} on")
+            if value <= most:
+                return value
+            raise ValueError(f"{value} is too large: write {most:,} or less")
+        raise ValueError(f"{value!r} is not a whole number from {least} on: write one")
 
     return whole
+
+
+def minions(value: Any) -> int:
+    """How many minions to launch at a time."""
+    return int(whole_from(1, MOST_MINIONS)(value))
 
 
 def slots(value: Any) -> int | str:
@@ -82,7 +97,23 @@ def slots(value: Any) -> int | str:
     try:
         return int(whole_from(1)(value))
     except ValueError as error:
-        raise ValueError(f"{error}, nor `auto`") from None
+        raise ValueError(f"{error}, or `auto`") from None
+
+
+def size_mib(value: Any) -> int:
+    """`500M`, `4G`, `4GiB`, `1.5T`; without a unit MiB. Rounded up, at least 1."""
+    match = re.fullmatch(_SIZE, str(value).strip().lower())
+    if match is None or float(match[1]) <= 0:
+        raise ValueError(f"{value!r} is no size: write 500M or 4G")
+    return max(1, -int(-float(match[1]) * _SIZES_MIB[match[2]] // 1))
+
+
+def job_name(value: Any) -> str:
+    """The name of a launch."""
+    name = text(value)
+    if not name.strip() or not name.isprintable():
+        raise ValueError(f"{name!r} is no name: write one with letters, as scan")
+    return name
 
 
 def flag(value: Any) -> bool:
@@ -109,6 +140,24 @@ def one_of(*words: str) -> Parse:
     return choice
 
 
+def container_options(value: Any) -> tuple[str, ...]:
+    """`memory=2g volume=/data:/data`, as a shell would split it; or a list of them, each whole;
+    or a table. Dashes before a name are left out."""
+    if isinstance(value, str):
+        import shlex
+
+        words = shlex.split(value)
+    elif isinstance(value, Mapping):
+        words = [name if told is True else f"{name}={told}" for name, told in value.items()]
+    else:
+        words = [str(word) for word in value]
+    words = [word.lstrip("-") for word in words]
+    for word in words:
+        if not re.fullmatch(r"[a-zA-Z][a-zA-Z0-9-]*(=.*)?", word, re.DOTALL):
+            raise ValueError(f"{word!r} is no option: write KEY=VALUE, as memory=2g")
+    return tuple(words)
+
+
 def on_exit(value: Any) -> dict[int, str]:
     """`75=later,65=dead,3=done`: what each exit status means, on top of the usual table."""
     table = {0: "done", 65: "dead", 75: "later"}
@@ -120,7 +169,7 @@ def on_exit(value: Any) -> dict[int, str]:
         pairs = [tuple(word.partition("=")[::2]) for word in words]  # type: ignore[misc]
     for status, end in pairs:
         number, word = str(status).strip(), str(end).strip().lower()
-        if not re.fullmatch(_WHOLE, number) or int(number) > 255 or word not in _ENDS:
+        if not re.fullmatch(r"[0-9]{1,9}", number) or int(number) > 255 or word not in _ENDS:
             raise ValueError(
                 f"{number}={word} maps no exit status: write STATUS=END with commas between, "
                 f"a status from 0 to 255 and an end of {', '.join(_ENDS)}"

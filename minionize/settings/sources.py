@@ -8,12 +8,16 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from minionize.errors import UsageError
-from minionize.settings import machine
+from minionize.nearest import nearest
+from minionize.settings import machine, parsing
+from minionize.settings.project import YAML, Project, meant, read_project
 from minionize.settings.table import BY_FIELD, BY_KEY, BY_VARIABLE, OPTIONS, OTHER_VARIABLES, Option
 from minionize.settings.value import Settings
 
 DOTENV = ".env"
-YAML = ".minionize.yml"
+_PREFIX = "MINION_"
+_RETRIES = "retries"
+"""In `.minionize.yml`: one less than `max-attempts`."""
 
 
 class Loaded(NamedTuple):
@@ -25,6 +29,11 @@ class Loaded(NamedTuple):
     `.minionize.yml: slots`, `default`."""
     notes: tuple[str, ...]
     """Lines for the person: misspelt variables, a queue that was found."""
+    command: tuple[str, ...] = ()
+    """CMD with its arguments, as `command` in `.minionize.yml` has it; empty where it has none.
+    A CMD that is typed, or a function, counts more."""
+    project: Project = Project()
+    """`.minionize.yml`, for those who launch minions."""
 
 
 def load(given: Mapping[str, Any] | None = None, *, feeding: bool = False) -> Loaded:
@@ -45,7 +54,8 @@ def load(given: Mapping[str, Any] | None = None, *, feeding: bool = False) -> Lo
         if value is not None:
             option = BY_FIELD.get(name) or BY_KEY.get(name.replace("_", "-"))
             if option is None:
-                raise UsageError(f"no setting is called {name!r}: {_nearest(name, BY_FIELD)}")
+                near = meant(name, BY_FIELD, "minionize --help has those that there are")
+                raise UsageError(f"no setting is called {name!r}: {near}")
             values[option.field] = _parsed(option, value, option.flag)
             origins[option.field] = option.flag
     for variable, option in BY_VARIABLE.items():
@@ -58,13 +68,10 @@ def load(given: Mapping[str, Any] | None = None, *, feeding: bool = False) -> Lo
     if engine and "queue" not in values:
         origin = f"{DOTENV}: MINION_ENGINE" if "MINION_ENGINE" in from_dotenv else "MINION_ENGINE"
         values["queue"], origins["queue"] = queue_of_engine(engine, env), origin
-    for key, value in _load_yaml().items():
-        option = BY_KEY.get(str(key).replace("_", "-")) or BY_FIELD.get(str(key))
-        if option is None:
-            raise UsageError(f"{YAML} sets {str(key)!r}, no setting: {_nearest(str(key), BY_KEY)}")
-        if value is not None and option.field not in values:
-            values[option.field] = _parsed(option, value, f"{YAML}: {key}")
-            origins[option.field] = f"{YAML}: {key}"
+    project = read_project()
+    for field, (value, origin) in _of_project(project).items():
+        if field not in values:
+            values[field], origins[field] = value, origin
 
     if origins.get("queue") == "--queue" and origins.get("from_file") != "--from":
         # What is said here counts more than what is said to all minions.
@@ -84,7 +91,11 @@ def load(given: Mapping[str, Any] | None = None, *, feeding: bool = False) -> Lo
         values["deadline"], origins["deadline"] = found
     for option in OPTIONS:
         origins.setdefault(option.field, "default")
-    return Loaded(Settings(**values, env=env), origins, tuple(notes))
+    settings = Settings(**values, env=env)
+    command = project.words(settings.shell)
+    if command:
+        origins["command"] = f"{YAML}: command"
+    return Loaded(settings, origins, tuple(notes), command, project)
 
 
 def queue_of_engine(engine: str, env: Mapping[str, str]) -> str:
@@ -93,25 +104,32 @@ def queue_of_engine(engine: str, env: Mapping[str, str]) -> str:
     if name == "execo":
         return f"execo:{_sweeps_folder(env)}"
     if name == "file":
-        return Settings.queue
+        return Settings().queue
+    from minionize.settings import brokers  # a queue in a folder starts without it
+
+    if name == "redis":
+        return brokers.redis_queue(env)
+    if name == "pulsar":
+        return brokers.pulsar_queue(env)
+    if name in ("google", "pubsub"):
+        return brokers.google_queue(env)
     raise UsageError(
-        f"MINION_ENGINE={engine} does not say which queue: "
-        "set MINION_QUEUE to its URL (or MINION_ENGINE to execo or file)"
+        f"MINION_ENGINE={engine} is none of {', '.join(brokers.ENGINES)}: "
+        "set MINION_QUEUE to the queue's URL"
     )
 
 
 def misspelt(names: Iterable[str]) -> Iterable[str]:
-    """A line for each MINION_ variable that means nothing, with the nearest that does."""
+    """A line for each MINION_ variable that means nothing, with one that is near and does."""
+    known = {*BY_VARIABLE, *OTHER_VARIABLES}
     for name in sorted(names):
-        if name.startswith("MINION_") and name not in BY_VARIABLE and name not in OTHER_VARIABLES:
-            yield f"{name} means nothing: {_nearest(name, [*BY_VARIABLE, *OTHER_VARIABLES])}"
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    import difflib  # only where something is misspelt
-
-    (best,) = difflib.get_close_matches(name, list(known), n=1, cutoff=0.0)
-    return f"did you mean {best}?"
+        if not name.startswith(_PREFIX) or name in known:
+            continue
+        # What all of them have in common makes none of them near.
+        ends = {each.removeprefix(_PREFIX): each for each in sorted(known)}
+        end = nearest(name.removeprefix(_PREFIX), ends)
+        remedy = f"did you mean {ends[end]}?" if end else "minionize --help has those that do"
+        yield f"{name} means nothing: {remedy}"
 
 
 def _parsed(option: Option, value: Any, origin: str) -> Any:
@@ -149,20 +167,35 @@ def _load_dotenv() -> frozenset[str]:
     return frozenset(set(os.environ) - before)
 
 
-def _load_yaml() -> dict[Any, Any]:
-    """What `.minionize.yml` says, as YAML sees it."""
-    if not os.path.isfile(YAML):
-        return {}
-    import yaml
+def _of_project(project: Project) -> dict[str, tuple[Any, str]]:
+    """Field of Settings to the value that the project's file gives it, and its origin."""
+    found: dict[str, tuple[Any, str]] = {}
+    for key, told in project.settings.items():
+        name = key if isinstance(key, str) else type(key).__name__
+        retries = name == _RETRIES
+        option = BY_FIELD["max_attempts"] if retries else BY_KEY.get(name.replace("_", "-"))
+        option = option or BY_FIELD.get(name)
+        if option is None:
+            known = [*BY_KEY, _RETRIES, "command", "launch"]
+            near = meant(name, known, "minionize --help has those that there are")
+            raise UsageError(f"{YAML} sets {name!r}, no setting: {near}")
+        if told is None:
+            continue
+        origin = f"{YAML}: {name}"
+        if option.field in found:
+            raise UsageError(f"{origin} says the same as {found[option.field][1]}: keep one")
+        flat = [*told, *told.values()] if isinstance(told, dict) else [told]
+        if not all(isinstance(each, str) for each in flat) or (
+            isinstance(told, dict) and option.field != "on_exit"
+        ):
+            raise UsageError(f"{origin} holds more than one value: write one")
+        found[option.field] = (_retries(told) if retries else _parsed(option, told, origin)), origin
+    return found
 
+
+def _retries(told: str) -> int:
+    """As people count them: the first attempt is no retry."""
     try:
-        with open(YAML, encoding="utf-8") as file:
-            content = yaml.safe_load(file)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        why = " ".join(str(error).split())
-        raise UsageError(f"{YAML} can't be read: {why}; mend or remove it") from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise UsageError(f"{YAML} is no table: write lines such as `slots: 4`")
-    return content
+        return int(parsing.whole_from(0)(told)) + 1
+    except ValueError as error:
+        raise UsageError(f"{YAML}: {_RETRIES}: {error}") from None

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from minionize.settings import parsing
 from minionize.settings.parsing import Parse
+from minionize.values import RUN_VARIABLES
 
 
 class Option(NamedTuple):
@@ -44,7 +45,7 @@ _seconds = parsing.seconds_above_0
 
 OPTIONS: tuple[Option, ...] = (
     Option("queue", "--queue", "MINION_QUEUE", parsing.text,
-           "Where params wait: a folder, or a URL as file:runs/a or execo:sweeps",
+           "Where params wait: a folder, or a URL as redis://HOST/0?stream=NAME",
            PARAMS, "URL", "-q", "minion-queue"),
     Option("wait", "--wait", "MINION_WAIT", parsing.flag,
            "Wait for a queue that is not there yet", PARAMS),
@@ -82,6 +83,15 @@ OPTIONS: tuple[Option, ...] = (
            "The same for standard error", RUNS, "FILE"),
     Option("tty", "--tty", "MINION_TTY", parsing.flag,
            "Hand the terminal itself to CMD", RUNS),
+    Option("image", "--image", "MINION_IMAGE", parsing.text,
+           "Run CMD in a container of this image, a new one for each param", RUNS, "IMAGE"),
+    Option("runtime", "--runtime", "MINION_RUNTIME", parsing.text,
+           "What runs containers: podman, docker or apptainer", RUNS, "NAME", "",
+           "the first that is there"),
+    Option("container_options", "--container-option", "MINION_CONTAINER_OPTIONS",
+           parsing.container_options,
+           "Of the runtime's run, as memory=2g or volume=/data:/data; several with blanks between",
+           RUNS, "KEY=VALUE"),
     Option("dry_run", "--dry-run", "MINION_DRY_RUN", parsing.flag,
            "Print the command lines of the first five waiting params, run nothing", RUNS),
     Option("timeout_s", "--timeout", "MINION_TIMEOUT", parsing.seconds_or_never,
@@ -101,9 +111,18 @@ OPTIONS: tuple[Option, ...] = (
            "Stop after so many params", END, "N"),
     Option("max_time_s", "--max-time", "MINION_MAX_TIME", _seconds,
            "Stop after this time", END, "TIME"),
+    Option("min_left_s", "--min-left", "MINION_MIN_LEFT", parsing.seconds_or_never,
+           "With less time than this to its end (--max-time, the job's wall time) nothing more is "
+           "taken, and the minion ends when its runs do", END, "TIME"),
+    Option("keep_idle", "--keep-idle", "MINION_KEEP_IDLE", parsing.whole_from(0),
+           "So many idle minions stay when all that is left runs elsewhere; the others leave "
+           "after --idle", END, "N", "", "1"),
+    Option("requeue", "--requeue", "MINION_REQUEUE", parsing.flag,
+           "Cut short while params remain, have Slurm or OAR start this job again",
+           END, default="yes in OAR's idempotent jobs"),
     Option("reporter", "--reporter", "MINION_REPORTER", parsing.text,
-           "Where events go: null, json, stdout", REPORTS, "NAME", "",
-           "json for a queue with a folder, else null"),
+           "Where events go: null, json, stdout, or redis://HOST/0?stream=NAME",
+           REPORTS, "NAME", "", "json for a queue with a folder, else null"),
     Option("report_dir", "--report-dir", "REPORTER_JSON_DIRECTORY", parsing.text,
            "Folder of the json reporter", REPORTS, "DIR", "",
            "report in the queue's folder, else minion-report"),
@@ -118,10 +137,16 @@ OPTIONS: tuple[Option, ...] = (
     Option("grace_s", "--grace", "MINION_GRACE", parsing.seconds,
            "From TERM to KILL when a minion stops", ADVANCED, "TIME", "", "10"),
     Option("idle_s", "--idle", "MINION_IDLE", parsing.seconds,
-           "Idle for this long means drained, where the queue can't tell",
+           "Idle for this long means drained, where the queue can't tell; see also --keep-idle",
            ADVANCED, "TIME", "", "30"),
+    Option("checkpoint_root", "--checkpoint-root", "MINION_CHECKPOINT_ROOT", parsing.text,
+           "Where the folders of MINION_CHECKPOINT_DIR are, shared by all hosts",
+           ADVANCED, "DIR", "", "checkpoints in the queue's folder, if it has one"),
     Option("max_crashes", "--max-crashes", "MINION_MAX_CRASHES", parsing.whole_from(1),
            "A param that so many minions died of is dead", ADVANCED, "N", "", "5"),
+    Option("beat_file", "--beat-file", "MINION_BEAT_FILE", parsing.text,
+           "Touched every second or so while the minion is well: for health checks",
+           ADVANCED, "FILE"),
     Option("inline", "--inline", "MINION_INLINE", parsing.flag,
            "Call functions in the minion's own process", ADVANCED),
 )  # fmt: skip
@@ -130,19 +155,6 @@ BY_FIELD = {option.field: option for option in OPTIONS}
 BY_VARIABLE = {option.variable: option for option in OPTIONS}
 BY_KEY = {option.key: option for option in OPTIONS}
 
-OTHER_VARIABLES = frozenset(
-    {
-        "MINION_ENGINE",
-        "MINION_DEBUG",
-        # What minionize gives to a run; a minion may run inside one.
-        "MINION_PARAM",
-        "MINION_PARAM_FILE",
-        "MINION_PARAM_ID",
-        "MINION_ATTEMPT",
-        "MINION_ID",
-        "MINION_SLOT",
-        "MINION_DEADLINE",
-        "MINION_CHECKPOINT_DIR",
-    }
-)
+# A minion may run inside a run of another one.
+OTHER_VARIABLES = frozenset({"MINION_ENGINE", "MINION_DEBUG", *RUN_VARIABLES})
 """MINION_ variables that mean something and are no setting of the table."""

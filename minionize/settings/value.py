@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+_ON_EXIT: Mapping[int, str] = MappingProxyType({0: "done", 65: "dead", 75: "later"})
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
-@dataclass(frozen=True)
-class Settings:
+# No dataclass: the import of that takes longer than anything else in the start of a minion.
+class Settings(NamedTuple):
     """What `minionizer(...)`, the command line and the environment all set."""
 
     queue: str = "file:minion-queue"
@@ -14,7 +19,8 @@ class Settings:
     timeout_s: float | None = None
     """A run that takes longer is a failed attempt."""
     reporter: str | None = None
-    """`null`, `json`, `stdout`; None: json where the queue has a folder, else null."""
+    """`null`, `json`, `stdout`, `redis` or a URL; None: json where the queue has a folder,
+    else null."""
     report_dir: str | None = None
     from_file: str | None = None
     """Params are read from this file (`-`: standard input) instead of a queue."""
@@ -31,11 +37,20 @@ class Settings:
     max_time_s: float | None = None
     deadline: float | None = None
     """Unix time at which the scheduler ends this minion."""
+    min_left_s: float | None = None
+    """With less time than this until its runs are told to stop, a minion takes nothing more."""
+    keep_idle: int = 1
+    """So many idle minions stay when everything left is leased by others."""
+    requeue: bool | None = None
+    """Cut short while params remain: have the scheduler start this job again. None: in idempotent
+    jobs of OAR."""
+    checkpoint_root: str | None = None
+    """The folder of all checkpoint folders; None: in the queue's own folder, if it has one."""
     max_attempts: int = 3
     max_crashes: int = 5
     max_failures_in_a_row: int = 20
     """0: never give up."""
-    on_exit: dict[int, str] = field(default_factory=lambda: {0: "done", 65: "dead", 75: "later"})
+    on_exit: Mapping[int, str] = _ON_EXIT
     """Exit status to `done`, `later`, `dead` or `failed`."""
     lease_s: float = 60.0
     reconnect_s: float = 300.0
@@ -53,7 +68,15 @@ class Settings:
     chdir: str | None = None
     stdout: str | None = None
     stderr: str | None = None
+    image: str | None = None
+    """Programs run in containers of it."""
+    runtime: str | None = None
+    """Name or path of what runs containers; None: the first that is there."""
+    container_options: tuple[str, ...] = ()
+    """As `memory=2g`: options of the runtime's `run`, without dashes."""
+    beat_file: str | None = None
+    """Touched while the minion is well."""
     dry_run: bool = False
     quiet: bool = False
-    env: dict[str, str] = field(default_factory=dict, repr=False)
+    env: Mapping[str, str] = _NOTHING
     """The process's environment with `.env` in it: for drivers, and for the program."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from minionize.events import Event, Kind
 from minionize.status.escape import safe, safe_lines
-from minionize.status.read import Faults, Folder, parse_line, read_lines
+from minionize.status.read import Faults, Report, parse_line, read_lines
 from minionize.values import Entry
 
 UNKNOWN = "(no reason given)"
@@ -48,7 +48,7 @@ class Group:
 
 
 def failures(
-    folder: Folder, dead: Iterable[Entry] | None, faults: Faults, *, keep: int | None = 1000
+    folder: Report, dead: Iterable[Entry] | None, faults: Faults, *, keep: int | None = 1000
 ) -> list[Group]:
     """The groups, the deadliest first.
 
@@ -82,7 +82,7 @@ def failures(
     return sorted(groups.values(), key=lambda group: (-group.dead, -group.attempts, group.reason))
 
 
-def _drop_done(folder: Folder, dead: dict[str, tuple[float, str]]) -> None:
+def _drop_done(folder: Report, dead: dict[str, tuple[float, str]]) -> None:
     """Forget those that were retried, and done since."""
     for source, line in read_lines(folder, Faults()):
         pieces = line.split(b'"', 4)

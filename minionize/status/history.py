@@ -10,7 +10,7 @@ from typing import NamedTuple
 from minionize.events import Event, Kind
 from minionize.reporters.record import Source
 from minionize.status.escape import safe, safe_lines, short
-from minionize.status.read import Faults, Folder, parse_line, read_lines
+from minionize.status.read import Faults, Report, parse_line, read_lines
 from minionize.status.render import duration, memory, seconds
 from minionize.values import Entry, State
 
@@ -22,7 +22,7 @@ class Told(NamedTuple):
     event: Event
 
 
-def history(folder: Folder, id: str, faults: Faults) -> list[Told]:
+def history(folder: Report, id: str, faults: Faults) -> list[Told]:
     """All that the report tells of the param `id`, by time."""
     told = []
     needle = f',"{id}",'.encode()

@@ -4,31 +4,45 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import chain
 
 from minionize.contracts.engine import Queue
 from minionize.errors import NotSupported
 from minionize.events import Kind
 from minionize.status.escape import safe, short
-from minionize.status.read import Faults, Folder, read_events
+from minionize.status.read import Faults, Report, read_events
 from minionize.status.render import seconds
 from minionize.values import Entry, State
 
 _BATCH = 1000
 
 
-def listed(queue: Queue, state: State, folder: Folder, faults: Faults) -> Iterator[Entry]:
+def listed(queue: Queue, state: State, folder: Report, faults: Faults) -> Iterator[Entry]:
     """The params in `state`; NotSupported at once where nobody can list them.
 
     Where the queue does not keep what is done, that comes from the report.
     """
     if state is State.DONE and not queue.traits.keeps_done:
         return _done(queue, folder, faults)
-    if not queue.traits.scans:
+    entries = scanned(queue, state)
+    if entries is None:
         raise NotSupported(
-            f"{queue.url} can't list its params: minion status counts what it can, "
-            "minion list --state done reads the report"
+            f"{queue.url} can't list its {state.value} params: minion status counts what it can, "
+            "minion list --state done and minion failures read the report"
         )
-    return queue.scan(state)
+    return entries
+
+
+def scanned(queue: Queue, state: State) -> Iterator[Entry] | None:
+    """The params in `state`; None where the queue can't list them. It may still list those in
+    another state, as a broker whose dead letters are a queue of their own."""
+    try:
+        entries = iter(queue.scan(state))
+        # Where `scan` is a generator, it is now that it raises.
+        first = next(entries, None)
+    except NotSupported:
+        return None
+    return iter(()) if first is None else chain((first,), entries)
 
 
 def listed_line(entry: Entry, *, as_json: bool, width: int = 100) -> str:
@@ -65,7 +79,7 @@ def _more(entry: Entry) -> str:
     return ""
 
 
-def _done(queue: Queue, folder: Folder, faults: Faults) -> Iterator[Entry]:
+def _done(queue: Queue, folder: Report, faults: Faults) -> Iterator[Entry]:
     seen: set[str] = set()
     batch: dict[str, Entry] = {}
     for _, event in read_events(folder, faults):

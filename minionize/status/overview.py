@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from minionize.reporters.rollup import MinionRoll, RollUp
@@ -53,10 +53,21 @@ class Overview:
     notes: list[str] = field(default_factory=list)
     """What a person should know of files that could not be read."""
 
+    has_report: bool = True
+
     @property
-    def done(self) -> int:
-        """By the queue where it counts, else by the report."""
-        return self.roll.done if self.stats.done is None else self.stats.done
+    def done(self) -> int | None:
+        """By the queue where it counts, else by the report; None without either."""
+        if self.stats.done is not None:
+            return self.stats.done
+        return self.roll.done if self.has_report else None
+
+    @property
+    def dead(self) -> int | None:
+        """The same of dead letters."""
+        if self.stats.dead is not None:
+            return self.stats.dead
+        return self.roll.dead if self.has_report else None
 
     @property
     def left(self) -> int | None:
@@ -90,7 +101,7 @@ class Overview:
             "peak_below_kib": roll.peak_below_kib or None,
             "reported": {
                 key: value
-                for key, value in asdict(roll).items()
+                for key, value in vars(roll).items()
                 if key in ("done", "failed", "given_back", "dead", "lost", "unwritten")
             },
             "failures": roll.reasons,
@@ -117,7 +128,7 @@ def overview(
     `vanished`: ids of minions whose process is known to be no more.
     `samples`: (Unix time, done) as the caller saw them before, for rates without a report.
     """
-    view = Overview(url, now, stats, notes=list(notes))
+    view = Overview(url, now, stats, notes=list(notes), has_report=bool(rolls))
     infos = {info.id: info for info in known if info.id not in vanished}
     # What an engine that knows no minions says nothing about may well be alive.
     tells = stats.minions is not None

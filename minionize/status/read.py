@@ -15,13 +15,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO, NamedTuple, cast
 
-from minionize.errors import ForeignVersion
+from minionize.errors import EngineUnavailable, ForeignVersion
 from minionize.events import Event
 from minionize.reporters.record import Source, parse_event, parse_header
+from minionize.reporters.remote import RemoteReport
 from minionize.reporters.rollup import MinionRoll, parse_roll
 
 Folder = str | os.PathLike[str]
 """Of a report."""
+Report = str | os.PathLike[str] | RemoteReport
+"""A folder, or a server."""
 
 LINE_LIMIT = 16 * 1024 * 1024
 """No line that a minion writes is as long; what is longer is noise, and never held whole."""
@@ -80,7 +83,7 @@ def parts(folder: Folder) -> list[Part]:
     return [found[key] for key in sorted(found)]
 
 
-def read_events(folder: Folder, faults: Faults) -> Iterator[tuple[Source, Event]]:
+def read_events(folder: Report, faults: Faults) -> Iterator[tuple[Source, Event]]:
     """All events of a report with who wrote them, in the order each minion wrote them.
 
     One line is held at a time.
@@ -100,10 +103,47 @@ def parse_line(source: Source, line: bytes, faults: Faults) -> Event | None:
         return None
 
 
-def read_lines(folder: Folder, faults: Faults) -> Iterator[tuple[Source, bytes]]:
+def read_lines(folder: Report, faults: Faults) -> Iterator[tuple[Source, bytes]]:
     """The lines that look like events, unparsed, with who wrote them."""
+    if isinstance(folder, RemoteReport):
+        yield from _remote_lines(folder, faults)
+        return
     for part in parts(folder):
         yield from _lines_of(part, faults)
+
+
+def _remote_lines(report: RemoteReport, faults: Faults) -> Iterator[tuple[Source, bytes]]:
+    sources: dict[bytes, Source | None] = {}
+    headers: dict[bytes, bytes] = {}
+    for minion, line in report.lines():
+        if minion not in sources:
+            if minion not in headers:
+                headers = report.headers()  # it began since
+            sources[minion] = _remote_source(minion, headers.get(minion), faults)
+        source = sources[minion]
+        if source is not None and line.startswith(b"["):
+            yield source, line
+        elif source is not None:
+            faults.broken += 1
+    gone, _ = report.let_go()
+    if gone:
+        faults.files[str(report)] = (
+            f"let go of its {gone:,} oldest events, which are missing here: ?keep=N keeps more"
+        )
+
+
+def _remote_source(minion: bytes, header: bytes | None, faults: Faults) -> Source | None:
+    name = minion.decode("utf-8", "backslashreplace")
+    if header is None:
+        faults.files[name] = "has no header: not read"
+        return None
+    try:
+        return parse_header(json.loads(header))
+    except ForeignVersion as error:
+        faults.files[name] = str(error)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        faults.files[name] = "has a header that is none: not read"
+    return None
 
 
 def _lines_of(part: Part, faults: Faults) -> Iterator[tuple[Source, bytes]]:
@@ -154,8 +194,34 @@ def _whole_lines(file: BinaryIO, faults: Faults) -> Iterator[bytes]:
                 continue
 
 
-def read_rolls(folder: Folder, faults: Faults) -> list[MinionRoll]:
+def read_rolls(folder: Report, faults: Faults) -> list[MinionRoll]:
     """The roll-up of each minion, by the time it began. Reads nothing else."""
+    rolls = _remote_rolls(folder, faults) if isinstance(folder, RemoteReport) else (
+        _folder_rolls(folder, faults)
+    )  # fmt: skip
+    rolls.sort(key=lambda roll: (roll.began, roll.minion))
+    return rolls
+
+
+def _remote_rolls(report: RemoteReport, faults: Faults) -> list[MinionRoll]:
+    rolls: dict[bytes, MinionRoll] = {}  # a scan may meet one twice
+    try:
+        for minion, line in report.rolls():
+            try:
+                rolls[minion] = parse_roll(line)
+            except (ForeignVersion, ValueError, RecursionError) as error:
+                faults.files[minion.decode("utf-8", "backslashreplace")] = str(error)
+        _, gone = report.let_go()
+    except EngineUnavailable as error:
+        # What the queue itself says is worth showing without it.
+        faults.files[str(report)] = str(error).removeprefix(f"{report}: ")
+        return []
+    if gone:
+        faults.files[str(report)] = f"let go of the {gone:,} minions that were silent longest"
+    return list(rolls.values())
+
+
+def _folder_rolls(folder: Folder, faults: Faults) -> list[MinionRoll]:
     rolls = []
     for name in _names(folder):
         if not _ROLL.fullmatch(name):
@@ -169,8 +235,14 @@ def read_rolls(folder: Folder, faults: Faults) -> list[MinionRoll]:
             faults.files[name] = str(error)
         except (OSError, ValueError, RecursionError) as error:
             faults.files[name] = f"can't be read, so this minion is left out here: {error}"
-    rolls.sort(key=lambda roll: (roll.began, roll.minion))
     return rolls
+
+
+def exists(report: Report) -> bool:
+    """Whether anything was ever reported there, as far as that can be told cheaply."""
+    if isinstance(report, RemoteReport):
+        return bool(read_rolls(report, Faults()))
+    return os.path.isdir(report)
 
 
 def _names(folder: Folder) -> list[str]:

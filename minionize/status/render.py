@@ -44,7 +44,7 @@ def _head(view: Overview, width: int) -> Iterator[str]:
         "delayed": stats.delayed,
         "running": stats.running,
         "done": view.done,
-        "dead": view.roll.dead if stats.dead is None else stats.dead,
+        "dead": view.dead,
     }
     yield "   ".join(f"{name} {_count(number)}" for name, number in states.items())
     if stats.put:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import replace
 
 from minionize.callbacks.quoting import command_line, pasteable
 from minionize.errors import MinionizeError, Reject
@@ -47,7 +46,7 @@ def run_here(settings: Settings, command: str, id: str, text: str, attempt: int)
         # The name of a class or function: there is no such program.
         return None
     try:
-        callback = CommandCallback(replace(settings, shell=shell), words)
+        callback = CommandCallback(settings._replace(shell=shell), words)
         return callback.shown(Lease(id, text, attempt))
     except (MinionizeError, Reject, LookupError, ValueError):
         options = "--shell " if shell else ""

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 from minionize.contracts.engine import Queue
 from minionize.events import Event, Kind
-from minionize.status.read import Faults, Folder, parse_line, read_lines
+from minionize.status.listing import scanned
+from minionize.status.read import Faults, Report, parse_line, read_lines
 from minionize.values import Entry, State
 
 OURS = ("_id", "_status", "_attempt", "_seconds", "_host", "_reason")
@@ -44,7 +45,7 @@ JUST_DONE = Want()
 
 
 def result_rows(
-    queue: Queue | None, folder: Folder, want: Want = JUST_DONE, faults: Faults | None = None
+    queue: Queue | None, folder: Report, want: Want = JUST_DONE, faults: Faults | None = None
 ) -> Iterator[dict[str, Any]]:
     """A row for each param that the report in `folder` knows as done, in the order in which
     each minion did them.
@@ -150,9 +151,7 @@ def _dead_rows(
 def _dead_entries(queue: Queue | None) -> Iterator[Entry] | None:
     """The queue's dead letters; it knows best, also of those that no minion lived to report.
     None where it can't list them."""
-    if queue is None or not queue.traits.scans:
-        return None
-    return queue.scan(State.DEAD)
+    return None if queue is None else scanned(queue, State.DEAD)
 
 
 def _result(event: Event, want: Want) -> str | None:
@@ -195,7 +194,7 @@ def _after(run: _Run | None, other: _Run) -> bool:
     return run is not None and run.event.at_s > other.event.at_s
 
 
-def _repeated(folder: Folder) -> set[str]:
+def _repeated(folder: Report) -> set[str]:
     """The ids that were acked more than once, as happens where a minion died, or that were
     dead once (to tell the later of the two)."""
     bits = bytearray()

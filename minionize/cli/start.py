@@ -1,0 +1,61 @@
+"""Where the commands begin: what keeps one from being loaded is said by us, with our own status.
+
+Python itself would end with 1, which means that a queue is drained and holds dead letters. So
+nothing that could be missing is imported up here.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import NoReturn
+
+SOFTWARE = 70
+
+
+def minionize() -> NoReturn:
+    """The console script `minionize`."""
+    _run("minionize", "main", "minionize")
+
+
+def minion() -> NoReturn:
+    """The console script `minion`."""
+    _run("minion", "main", "minion")
+
+
+def status() -> NoReturn:
+    """The console script `minion-status`."""
+    _run("minion", "status_main", "minion-status")
+
+
+def _run(module: str, function: str, name: str) -> NoReturn:
+    try:
+        from importlib import import_module
+
+        main = getattr(import_module(f"minionize.cli.{module}"), function)
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+        os._exit(130)
+    except BaseException as error:
+        _tell(error, name)
+        os._exit(SOFTWARE)
+    main()
+    os._exit(SOFTWARE)  # they do not return
+
+
+def _tell(error: BaseException, name: str) -> None:
+    try:
+        if os.environ.get("MINION_DEBUG", "") not in ("", "0"):
+            import traceback
+
+            traceback.print_exception(type(error), error, error.__traceback__)
+        why = " ".join(f"{type(error).__name__}: {error}".split())
+        sys.stderr.write(
+            f"{name}: it can't be loaded ({why}): install minionize again; MINION_DEBUG=1 shows "
+            "where\n"
+        )
+        sys.stderr.flush()
+    except BaseException:  # nobody to tell, or no memory for it: the status tells
+        return

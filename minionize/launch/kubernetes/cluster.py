@@ -1,0 +1,289 @@
+"""The API server, through the official client: the only place that imports it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any, NamedTuple
+
+from minionize.errors import LaunchRefused, MissingDriver, UsageError
+from minionize.launch.kubernetes.manifest import CONTAINER
+from minionize.launch.kubernetes.seen import JobSeen, PodSeen, job_seen, pod_seen
+from minionize.launch.kubernetes.texts import has_limits_per_index
+from minionize.launch.script import last
+from minionize.launch.values import Launch
+
+TIMEOUT_S = 30.0
+_WATCH_S = 240
+"""A watch is renewed after this, before something between cuts it off."""
+
+
+QUIET_S = 60.0
+"""A log that is silent for so long is asked for anew: a connection can die without a word."""
+
+
+class Gone(Exception):
+    """A watch asked for changes that the server no longer has: list anew."""
+
+
+class Unreachable(LaunchRefused):
+    """The API server does not answer, or a connection to it broke; worth a retry."""
+
+
+class Place(NamedTuple):
+    """Which cluster, and where in it. Empty: what the kubeconfig says."""
+
+    kubeconfig: str = ""
+    context: str = ""
+    namespace: str = ""
+
+    @classmethod
+    def of(cls, details: Mapping[str, str]) -> Place:
+        """From `Submitted.details`."""
+        return cls(**{name: details.get(name, "") for name in cls._fields})
+
+    def details(self) -> dict[str, str]:
+        """For `Submitted.details`."""
+        return {name: value for name, value in self._asdict().items() if value}
+
+
+def place_of(launch: Launch) -> Place:
+    """Where that launch goes."""
+    kubeconfig = last(launch, "kubeconfig")
+    return Place(
+        os.path.abspath(os.path.expanduser(kubeconfig)) if kubeconfig else "",
+        last(launch, "context") or "",
+        last(launch, "namespace") or "",
+    )
+
+
+@contextmanager
+def connected(place: Place) -> Iterator[Cluster]:
+    """The cluster there. UsageError if no configuration says how to reach it."""
+    cluster = _connect(place)
+    try:
+        yield cluster
+    finally:
+        cluster.close()
+
+
+def _connect(place: Place) -> Cluster:
+    try:
+        client: Any = import_module("kubernetes.client")
+        config: Any = import_module("kubernetes.config")
+    except ImportError as error:
+        raise MissingDriver("kubernetes needs: pip install 'minionize[kubernetes]'") from error
+    made = client.Configuration()
+    namespace, context = place.namespace, place.context
+    try:
+        if place.kubeconfig or os.environ.get("KUBECONFIG") or not _in_pod():
+            file = place.kubeconfig or None
+            config.load_kube_config(file, context or None, made)
+            contexts, current = config.list_kube_config_contexts(file)
+            chosen = {one["name"]: one for one in contexts}.get(context) or current
+            context = chosen["name"]
+            namespace = namespace or chosen["context"].get("namespace") or "default"
+        else:
+            config.load_incluster_config(made)
+            namespace = namespace or _own_namespace()
+    except (config.ConfigException, OSError) as error:
+        raise UsageError(
+            f"no cluster: {error}; name a kubeconfig in KUBECONFIG or -O kubeconfig="
+        ) from error
+    return Cluster(client, made, Place(place.kubeconfig, context, namespace))
+
+
+_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+
+
+def _in_pod() -> bool:
+    return os.path.exists(f"{_ACCOUNT}/token") and not os.path.exists(
+        os.path.expanduser("~/.kube/config")
+    )
+
+
+def _own_namespace() -> str:
+    with open(f"{_ACCOUNT}/namespace", encoding="utf-8") as file:
+        return file.read().strip()
+
+
+class Cluster:
+    """One namespace of a cluster. LaunchRefused, with the server's words, from all methods."""
+
+    def __init__(self, client: Any, configuration: Any, place: Place) -> None:
+        self._errors = client.exceptions
+        self._api = api = client.ApiClient(configuration)
+        self._core = client.CoreV1Api(api)
+        self._batch = client.BatchV1Api(api)
+        self._version = client.VersionApi(api)
+        self._url: str = configuration.host
+        self.place = place
+
+    def close(self) -> None:
+        """Its connections; threads that still read end by themselves."""
+        self._api.rest_client.pool_manager.clear()
+        self._api.close()
+
+    def has_limits_per_index(self) -> bool:
+        """Whether the server is 1.29 or later."""
+        with self._said("ask for its version"):
+            version = self._version.get_code(_request_timeout=TIMEOUT_S)
+        minor = "".join(filter(str.isdecimal, version.minor)) or "0"
+        # A server that was built without its version says 0.0.
+        return has_limits_per_index(f"{version.major}.{minor}") or version.major == "0"
+
+    def create_namespace(self) -> None:
+        """Unless it is there."""
+        body = {"metadata": {"name": self.place.namespace}}
+        with self._said(f"create namespace {self.place.namespace}", fine=[409]):
+            self._core.create_namespace(body, _request_timeout=TIMEOUT_S)
+
+    def create_job(self, job: Mapping[str, Any]) -> str:
+        """Its name."""
+        with self._said("create the Job"):
+            made = self._batch.create_namespaced_job(
+                self.place.namespace, job, _request_timeout=TIMEOUT_S
+            )
+        return str(made.metadata.name)
+
+    def delete_job(self, name: str) -> None:
+        """And its pods, gently. It stays visible until they have ended."""
+        with self._said(f"delete Job {name}", fine=[404]):
+            self._batch.delete_namespaced_job(
+                name, self.place.namespace, propagation_policy="Foreground",
+                _request_timeout=TIMEOUT_S,
+            )  # fmt: skip
+
+    def jobs(self, names: Sequence[str]) -> list[JobSeen]:
+        """Those of them that are there."""
+        return [job for job in map(self.job, names) if job is not None]
+
+    def job(self, name: str) -> JobSeen | None:
+        """None if it is not there."""
+        with self._said(f"read Job {name}", fine=[404]):
+            answer = self._batch.read_namespaced_job(
+                name, self.place.namespace, _preload_content=False, _request_timeout=TIMEOUT_S
+            )
+            return job_seen(json.loads(answer.data))
+        return None
+
+    def pod(self, name: str) -> PodSeen | None:
+        """None if it is not there."""
+        with self._said(f"read pod {name}", fine=[404]):
+            answer = self._core.read_namespaced_pod(
+                name, self.place.namespace, _preload_content=False, _request_timeout=TIMEOUT_S
+            )
+            return pod_seen(json.loads(answer.data))
+        return None
+
+    def pods(self, jobs: Sequence[str]) -> list[PodSeen]:
+        """All pods of these Jobs."""
+        return self.listed(jobs)[0]
+
+    def listed(self, jobs: Sequence[str]) -> tuple[list[PodSeen], str]:
+        """The same, and the version from which `changes` goes on."""
+        with self._said("list pods"):
+            answer = self._core.list_namespaced_pod(
+                self.place.namespace, label_selector=f"job-name in ({','.join(jobs)})",
+                _preload_content=False, _request_timeout=TIMEOUT_S,
+            )  # fmt: skip
+            found = json.loads(answer.data)
+        return [pod_seen(pod) for pod in found["items"]], found["metadata"]["resourceVersion"]
+
+    def changes(self, job: str, version: str) -> Iterator[tuple[PodSeen | None, str]]:
+        """Each pod that changed since, and the version at that; None where only the version
+        grew. Ends when the server ends it. Gone if it no longer knows what changed since."""
+        with self._said("watch pods", gone=True):
+            answer = self._core.list_namespaced_pod(
+                self.place.namespace, label_selector=f"job-name={job}", watch=True,
+                resource_version=version, allow_watch_bookmarks=True, timeout_seconds=_WATCH_S,
+                _preload_content=False, _request_timeout=(TIMEOUT_S, _WATCH_S + TIMEOUT_S),
+            )  # fmt: skip
+            try:
+                for line in _lines(answer):
+                    event = json.loads(line)
+                    if event["type"] == "ERROR":
+                        raise Gone(event["object"].get("message", ""))
+                    seen = None if event["type"] == "BOOKMARK" else pod_seen(event["object"])
+                    yield seen, event["object"]["metadata"]["resourceVersion"]
+            finally:
+                answer.release_conn()
+
+    def output(
+        self, pod: str, *, follow: bool, since_s: int | None = None
+    ) -> Iterator[tuple[str, str]]:
+        """When (RFC 3339) and what a pod wrote, line by line. Nothing if it has not started, or
+        is gone."""
+        with self._said(f"read the log of {pod}", fine=[400, 404]):
+            more = {} if since_s is None else {"since_seconds": since_s}
+            answer = self._core.read_namespaced_pod_log(
+                pod, self.place.namespace, container=CONTAINER, follow=follow, timestamps=True,
+                _preload_content=False,
+                _request_timeout=(TIMEOUT_S, QUIET_S if follow else TIMEOUT_S), **more,
+            )  # fmt: skip
+            try:
+                for line in _lines(answer):
+                    at, _, text = line.decode("utf-8", "replace").rstrip("\n").partition(" ")
+                    yield at, text
+            finally:
+                answer.release_conn()
+
+    def why_no_pods(self, job: str) -> str:
+        """What the cluster says of a Job that gets none (a quota, an admission); empty if
+        nothing, or if that may not be asked."""
+        try:
+            with self._said("list events"):
+                answer = self._core.list_namespaced_event(
+                    self.place.namespace,
+                    field_selector=f"involvedObject.kind=Job,involvedObject.name={job},type=Warning",
+                    _preload_content=False, _request_timeout=TIMEOUT_S,
+                )  # fmt: skip
+                events = json.loads(answer.data)["items"]
+        except LaunchRefused:
+            return ""
+        return str(events[-1].get("message", "")) if events else ""
+
+    @contextmanager
+    def _said(self, what: str, *, fine: Sequence[int] = (), gone: bool = False) -> Iterator[None]:
+        """Errors of the client as ours; a status of `fine` ends the block without one."""
+        from urllib3.exceptions import HTTPError
+
+        try:
+            yield
+        except self._errors.ApiException as error:
+            if error.status in fine:
+                return
+            if gone and error.status == 410:
+                raise Gone(str(error.reason)) from error
+            raise LaunchRefused(f"kubernetes: could not {what}: {_words(error)}") from error
+        except (HTTPError, OSError) as error:
+            raise Unreachable(
+                f"kubernetes: could not {what}: {self._url} can't be reached ({_short(error)})"
+            ) from error
+
+
+def _words(error: Any) -> str:
+    """What the server said."""
+    try:
+        said = json.loads(error.body)["message"]
+    except (TypeError, ValueError, KeyError):
+        said = error.reason
+    return " ".join(str(said).split())
+
+
+def _short(error: BaseException) -> str:
+    reason = getattr(error, "reason", None) or error
+    return " ".join(str(reason).split())[-200:]
+
+
+def _lines(answer: Any) -> Iterator[bytes]:
+    """Whole lines as they come, whatever pieces they come in."""
+    rest = b""
+    for piece in answer.stream(amt=None, decode_content=False):
+        *lines, rest = (rest + piece).split(b"\n")
+        yield from lines
+    if rest:
+        yield rest
