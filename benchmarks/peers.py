@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import venv
 from pathlib import Path
 
 WHEELS = ["minionize==0.3.4", "numpy<2", "execo", "hyperqueue", "task-queue"]
+
+REDIS_WHEELS = ["redis", "hiredis", "taskiq", "taskiq-redis", "huey", "dramatiq[redis]"]
 
 
 def cache_folder() -> Path:
@@ -19,22 +24,76 @@ def cache_folder() -> Path:
 
 def python_of_peers() -> Path:
     """The Python that has the wheels; made at the first call, which takes a minute."""
-    folder = cache_folder() / f"py{sys.version_info[0]}{sys.version_info[1]}"
+    return _python_with("py", WHEELS)
+
+
+def python_of_redis_peers() -> Path:
+    """The Python that has the task queues on Redis, and the client in its fastest form."""
+    return _python_with("redis-py", REDIS_WHEELS)
+
+
+def _python_with(name: str, wheels: list[str]) -> Path:
+    folder = cache_folder() / f"{name}{sys.version_info[0]}{sys.version_info[1]}"
     marker = folder / "complete"
     if not marker.exists():
         shutil.rmtree(folder, ignore_errors=True)
         venv.create(folder, with_pip=True)
-        subprocess.run([folder / "bin" / "pip", "install", "-q", *WHEELS], check=True)
+        subprocess.run([folder / "bin" / "pip", "install", "-q", *wheels], check=True)
         marker.touch()
     return folder / "bin" / "python"
 
 
-def debian(name: str) -> str | None:
-    """A peer from Debian's packages (`apt-get install parallel task-spooler`), if it is here."""
-    return shutil.which(name)
+def debian(name: str, package: str) -> str | None:
+    """A peer from Debian's packages: installed where that is possible, None where it is not."""
+    found = shutil.which(name)
+    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
+        install = ["install", "-y", "--no-install-recommends", package]
+        if not _apt_get(*install):
+            _apt_get("update")
+            _apt_get(*install)
+        found = shutil.which(name)
+    if found is None:
+        print(f"   (without {name}: apt-get install {package})", flush=True)
+    return found
+
+
+def _apt_get(*words: str) -> bool:
+    ran = subprocess.run(["apt-get", "-qq", *words], capture_output=True, check=False)
+    return ran.returncode == 0
+
+
+@functools.cache
+def ours() -> Path:
+    """The folder of commands of this clone, installed as a user has it: an editable install
+    makes every start of Python some 10 ms slower."""
+    clone = Path(__file__).parents[1]
+    folder = cache_folder() / f"ours-py{sys.version_info[0]}{sys.version_info[1]}"
+    python = folder / "bin" / "python"
+    if not python.exists():
+        venv.create(folder, with_pip=True)
+    installed = folder / "installed"
+    now = _fingerprint(clone)
+    if not installed.exists() or installed.read_text() != now:
+        pip = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+        with tempfile.TemporaryDirectory() as copy:
+            # Built elsewhere, or setuptools would leave its folders in the clone.
+            for name in ("pyproject.toml", "README.rst", "LICENSE", "MANIFEST.in"):
+                shutil.copy(clone / name, copy)
+            shutil.copytree(clone / "minionize", Path(copy) / "minionize")
+            subprocess.run([*pip, "--force-reinstall", "--no-deps", copy], check=True)
+            subprocess.run([*pip, f"{copy}[redis]"], check=True)
+        installed.write_text(now)
+    return folder / "bin"
+
+
+def _fingerprint(clone: Path) -> str:
+    """Of all that is installed."""
+    told = hashlib.sha256()
+    for path in sorted([clone / "pyproject.toml", *(clone / "minionize").rglob("*.py")]):
+        told.update(str(path).encode() + path.read_bytes())
+    return told.hexdigest()
 
 
 def minionize_bin(command: str = "minionize") -> str:
-    """The command of the environment that runs the benchmarks."""
-    beside = Path(sys.executable).parent / command
-    return str(beside if beside.exists() else shutil.which(command) or command)
+    """A command of `ours`."""
+    return str(ours() / command)

@@ -6,20 +6,20 @@ import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
-from benchmarks import counted, peers, timed
+from benchmarks import (
+    container_rows,
+    counted,
+    launch_rows,
+    peers,
+    pubsub_rows,
+    pulsar_rows,
+    redis_rows,
+    throng_rows,
+    timed,
+)
+from benchmarks.line import Line
 from benchmarks.measure import Contestant, Figures, ratio, run_once, run_rounds
-
-
-class Line(NamedTuple):
-    """A line of the table."""
-
-    row: str
-    name: str
-    figure: str
-    ratio: str = ""
-    goal: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,13 +80,13 @@ def xargs(count: int) -> Contestant:
 
 def other_spawners(count: int) -> Iterator[Contestant]:
     """Peers that start programs, as far as they are here."""
-    if peers.debian("parallel"):
+    if peers.debian("parallel", "parallel"):
         yield Contestant(
             "GNU parallel -j2",
             lambda folder: [["parallel", "-j2", "/bin/true"]],
             stdin=lambda folder: numbers(folder, count),
         )
-    if peers.debian("tsp"):
+    if peers.debian("tsp", "task-spooler"):
         script = (
             "export TS_SOCKET=$PWD/s TS_MAXFINISHED=1 TMPDIR=$PWD; tsp -S 2; i=0;"
             f" while [ $i -lt {count} ]; do tsp -n /bin/true; i=$((i+1)); done >ids; tsp -w; tsp -K"
@@ -98,6 +98,15 @@ def other_spawners(count: int) -> Iterator[Contestant]:
         "HyperQueue LocalCluster",
         lambda folder: [[python, str(here / "hyperqueue_local.py"), str(count)]],
     )
+
+    tasks = str(here / "task_queue.py")
+
+    def task_queue(folder: Path) -> Sequence[Sequence[str]]:
+        fill = [python, tasks, "fill", str(count)]
+        subprocess.run(fill, cwd=folder, check=True, capture_output=True)
+        return [[python, tasks, "work"]] * 2
+
+    yield Contestant("task-queue, two, files", task_queue)
 
     def old_minionize(folder: Path) -> Sequence[Sequence[str]]:
         sweep = (
@@ -204,6 +213,14 @@ def feed(rounds: int, scale: float) -> Iterator[Line]:
         figure = f"{mine.median_wall_s():.2f} s, {max(mine.peak_mib):.0f} MiB"
         goal = "<= 1.5 s, <= 40 MiB" if name == "minion feed" else ""
         yield Line("feed", name, figure, f"{ratio(mine, figures['plain write']):.1f}x", goal)
+    few = max(1, count // 200)
+    script = str(Path(__file__).parent / "scripts" / "task_queue.py")
+    python = str(peers.python_of_peers())
+    fill = Contestant("task-queue", lambda folder: [[python, script, "fill", str(few)]])
+    slow = run_rounds([fill], 1)[fill.name].median_wall_s()
+    times = slow * count / few / figures["plain write"].median_wall_s()
+    name = f"task-queue FileQueue, {few:,}"
+    yield Line("feed", name, f"{slow:.2f} s", f"~{times:,.0f}x if all")
 
 
 def startup(rounds: int, scale: float) -> Iterator[Line]:
@@ -226,10 +243,10 @@ def startup(rounds: int, scale: float) -> Iterator[Line]:
         yield Line("startup", name, figure, f"{ratio(mine, figures['python -c pass']):.1f}x", goal)
 
 
-def _timed(row: str, goal: str, measure: Callable[[int, float], tuple[str, str]]) -> Row:
+def _timed(row: str, measure: Callable[[int, float], Iterator[timed.Figure]]) -> Row:
     def run(rounds: int, scale: float) -> Iterator[Line]:
-        name, figure = measure(rounds, scale)
-        yield Line(row, name, figure, "", goal)
+        for name, value, goal in measure(rounds, scale):
+            yield Line(row, name, value, "", goal)
 
     return Row(measure.__doc__ or row, run)
 
@@ -246,10 +263,16 @@ ROWS: dict[str, Row] = {
     "calls": Row("system calls, bytes and lock trips per param, by queue size", _counts),
     "feed": Row("minion feed of 1 million lines", feed),
     "startup": Row("minionize true on a drained queue, process start to exit", startup),
-    "latency": _timed("latency", "<= 0.3 s", timed.put_to_start),
-    "idle": _timed("idle", "<= 1 %", timed.idle_share),
-    "status": _timed("status", "<= 1 s", timed.status_of_many),
-    "crowd": _timed("crowd", "", timed.crowd),
+    "latency": _timed("latency", timed.put_to_start),
+    "idle": _timed("idle", timed.idle_share),
+    "many": _timed("many", timed.ten_million),
+    "crowd": _timed("crowd", timed.crowd),
+    "throng": _timed("throng", throng_rows.throng),
+    "containers": _timed("containers", container_rows.containers),
+    "launch": _timed("launch", launch_rows.launch_overhead),
+    "pubsub": _timed("pubsub", pubsub_rows.in_pubsub),
+    **{name: _timed(name, measure) for name, measure in redis_rows.MEASURES.items()},
+    "pulsar": _timed("pulsar", pulsar_rows.in_pulsar),
 }
 
-__all__ = ["ROWS", "Figures", "Line", "Row", "run_once"]
+__all__ = ["ROWS", "Figures", "Row", "run_once"]

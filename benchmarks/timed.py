@@ -1,4 +1,4 @@
-"""Figures that are no pair of commands: latency, idle time, a crowd of minions."""
+"""What rows share, and figures that are no pair of commands: latency, idle time, a crowd."""
 
 from __future__ import annotations
 
@@ -11,10 +11,20 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks import peers
+from benchmarks.measure import Contestant, ratio, run_rounds
+
+
+class Figure(NamedTuple):
+    """One figure of a row."""
+
+    name: str
+    value: str
+    goal: str = ""
 
 
 @contextlib.contextmanager
@@ -26,19 +36,37 @@ def fresh_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _feed_texts(folder: Path, texts: list[str]) -> None:
+def against_a_plain_client(
+    raw: Callable[[Path], Sequence[Sequence[str]]],
+    minion: Callable[[Path], Sequence[Sequence[str]]],
+    count: int,
+    rounds: int,
+) -> Iterator[Figure]:
+    """What a minion with a no-op function reaches of a loop that only receives and acks. Both make
+    the commands that take `count` messages."""
+    one, other = Contestant("a plain client", raw), Contestant("a no-op function", minion)
+    figures = run_rounds([one, other], rounds)
+    for name, mine in figures.items():
+        rate = f"{count / mine.median_wall_s():,.0f}/s"
+        part = ratio(figures[one.name], mine)
+        said = rate if name == one.name else f"{rate}, {part:.2f} of it"
+        yield Figure(name, said, "" if name == one.name else ">= 0.7 of a plain client")
+
+
+def feed_texts(folder: Path, texts: list[str]) -> None:
+    """Params, as JSON texts, into the queue that a minion started in `folder` finds."""
     from minionize import open_queue
 
     with open_queue(f"file:{folder}/minion-queue") as queue:
         queue.put_texts(texts)
 
 
-def put_to_start(rounds: int, scale: float) -> tuple[str, str]:
+def put_to_start(rounds: int, scale: float) -> Iterator[Figure]:
     """A param put on an idle queue starts after (one idle minion on a file queue)"""
     script = "date +%s.%N >> starts"
     waits: list[float] = []
     with fresh_folder() as folder:
-        _feed_texts(folder, ["0"])
+        feed_texts(folder, ["0"])
         command = [peers.minionize_bin(), "--quiet", "--until", "forever", "sh", "-c", script]
         minion = subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL)
         starts = folder / "starts"
@@ -47,14 +75,15 @@ def put_to_start(rounds: int, scale: float) -> tuple[str, str]:
                 _wait_for_lines(starts, number)
                 time.sleep(1.5 + 0.037 * number)  # let it become idle, at another phase each time
                 begin = time.time()
-                _feed_texts(folder, [str(number)])
+                feed_texts(folder, [str(number)])
                 _wait_for_lines(starts, number + 1)
                 waits.append(float(starts.read_text().split()[number]) - begin)
         finally:
             minion.send_signal(signal.SIGTERM)
             minion.wait()
     median_ms, worst_ms = statistics.median(waits) * 1000, max(waits) * 1000
-    return "put, fsync and start", f"median {median_ms:.0f} ms, worst {worst_ms:.0f} ms"
+    value = f"median {median_ms:.0f} ms, worst {worst_ms:.0f} ms"
+    yield Figure("put, fsync and start", value, "<= 0.3 s")
 
 
 def _wait_for_lines(path: Path, count: int) -> None:
@@ -65,10 +94,10 @@ def _wait_for_lines(path: Path, count: int) -> None:
         time.sleep(0.005)
 
 
-def idle_share(rounds: int, scale: float) -> tuple[str, str]:
+def idle_share(rounds: int, scale: float) -> Iterator[Figure]:
     """8 slots of a 1-second program: share of the time that slots idle"""
     with fresh_folder() as folder:
-        _feed_texts(folder, [str(number) for number in range(80)])
+        feed_texts(folder, [str(number) for number in range(80)])
         command = [peers.minionize_bin(), "--quiet", "-j8", "sh", "-c"]
         script = "date +%s.%N >> begin; sleep 1; date +%s.%N >> end"
         subprocess.run([*command, script], cwd=folder, check=True)
@@ -76,7 +105,7 @@ def idle_share(rounds: int, scale: float) -> tuple[str, str]:
         end = [float(text) for text in (folder / "end").read_text().split()]
     busy_s = sum(end) - sum(begin)
     idle = 1 - busy_s / (8 * (max(end) - min(begin)))
-    return "from first start to last end", f"{idle:.2%}"
+    yield Figure("from first start to last end", f"{idle:.2%}", "<= 1 %")
 
 
 def two_busy_loops_gain(rounds: int) -> float:
@@ -98,34 +127,51 @@ def two_busy_loops_gain(rounds: int) -> float:
     return statistics.median(loops(2) / loops(1) for _ in range(max(1, rounds // 2)))
 
 
-def status_of_many(rounds: int, scale: float) -> tuple[str, str]:
-    """minion status of 10 million done, events of every one kept"""
+def ten_million(rounds: int, scale: float) -> Iterator[Figure]:
+    """10 million params: memory of the minion that works them off, and then minion status"""
     count = int(10_000_000 * scale)
     with fresh_folder() as folder:
         feed = f"seq {count} | {peers.minionize_bin('minion')} feed --format lines -"
         subprocess.run(["sh", "-c", feed], cwd=folder, check=True, stdout=subprocess.DEVNULL)
         path = str(Path(__file__).parents[1])
         work = ["env", f"PYTHONPATH={path}", peers.minionize_bin(), "--quiet"]
-        subprocess.run([*work, "--call", "benchmarks.noop:noop"], cwd=folder, check=True)
-        waits = []
+        minion = subprocess.Popen([*work, "--call", "benchmarks.noop:noop"], cwd=folder)
+        _, status, usage = os.wait4(minion.pid, 0)
+        minion.returncode = os.waitstatus_to_exitcode(status)
+        if minion.returncode:
+            raise RuntimeError(f"the minion ended with {minion.returncode}")
+        waits, peaks = [], []
         for _ in range(rounds):
             begin = time.perf_counter()
-            status = [peers.minionize_bin("minion"), "status", "--json"]
-            page = subprocess.run(status, cwd=folder, check=True, capture_output=True).stdout
+            look = [peers.minionize_bin("minion"), "status", "--json"]
+            looking = subprocess.Popen(look, cwd=folder, stdout=subprocess.PIPE)
+            assert looking.stdout is not None
+            page = json.loads(looking.stdout.read())
+            peaks.append(os.wait4(looking.pid, 0)[2].ru_maxrss)
+            looking.returncode = 0
             waits.append(time.perf_counter() - begin)
-        done = json.loads(page)
-    return f"{count:,} params", f"{statistics.median(waits):.2f} s ({len(done)} keys)"
+        done = page["done"]
+        if done != count:
+            raise RuntimeError(f"status says {done} done of {count}")
+    yield Figure(f"a minion on {count:,}", f"{usage.ru_maxrss / 1024:.0f} MiB", "<= 40 MiB")
+    value = f"{statistics.median(waits):.2f} s, {max(peaks) / 1024:.0f} MiB"
+    yield Figure(f"minion status of {count:,} done", value, "<= 1 s")
 
 
-def crowd(rounds: int, scale: float) -> tuple[str, str]:
-    """200 minions of one slot on one file queue, params of 0.1 s: what the crowd costs"""
+def crowd(rounds: int, scale: float) -> Iterator[Figure]:
+    """200 minions of one slot on one file queue, params of 0.1 s: share of time in locks"""
     many = int(200 * scale) or 1
+    script = str(Path(__file__).parent / "scripts" / "timed_minion.py")
     with fresh_folder() as folder:
-        _feed_texts(folder, [str(number) for number in range(many * 100)])
-        command = [peers.minionize_bin(), "--quiet", "--max-time", "30", "sh", "-c", "sleep 0.1"]
+        feed_texts(folder, [str(number) for number in range(many * 100)])
+        command = [peers.minionize_bin("python"), script]
+        options = ["--quiet", "--max-time", "30", "sh", "-c", "sleep 0.1"]
         begin = time.perf_counter()
         running = [
-            subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL) for _ in range(many)
+            subprocess.Popen(
+                [*command, f"figures-{number}", *options], cwd=folder, stderr=subprocess.DEVNULL
+            )
+            for number in range(many)
         ]
         for minion in running:
             minion.wait()
@@ -134,5 +180,14 @@ def crowd(rounds: int, scale: float) -> tuple[str, str]:
 
         with open_queue(f"file:{folder}/minion-queue") as queue:
             done = queue.stats().done or 0
+        told = [json.loads(path.read_text()) for path in folder.glob("figures-*")]
+    total_s, waited_s, held_s, visits = (
+        sum(one[key] for one in told) for key in ("wall_s", "waited_s", "held_s", "visits")
+    )
     share = done * 0.1 / (wall_s * many)
-    return f"{many} minions on {os.cpu_count()} CPUs", f"{share:.0%} of their time in programs"
+    yield Figure(f"{len(told)} minions on {os.cpu_count()} CPUs, in programs", f"{share:.0%}")
+    yield Figure("waiting for the lock", f"{waited_s / total_s:.2%}")
+    yield Figure("holding it", f"{held_s / total_s:.2%}")
+    yield Figure("the lock is held", f"{held_s / wall_s:.0%} of the time")
+    yield Figure("visits per param", f"{visits / max(done, 1):.2f}")
+    yield Figure("one visit holds it for", f"{held_s / visits * 1000:.2f} ms")
