@@ -6,7 +6,7 @@
 #   (nothing)  lint, types, floors, and all tests that need nothing installed into the system
 #   unit       the same with the fast tests alone
 #   all        all tests; one that lacks its server has failed. As root on Debian it installs
-#              what the servers are made of
+#              what the servers are made of. CI=true asks for it as well
 #
 # The environment is made once, in ${XDG_CACHE_HOME:-~/.cache}/minionize-tests, and anew when
 # pyproject.toml changes. PYTHON=python3.12 chooses the Python. The last line is pytest's own.
@@ -17,6 +17,7 @@ clone=$(pwd -P)
 . examples/environment.sh
 
 which=some
+[ "${CI:-}" != true ] || which=all
 case "${1:-}" in
 unit | all) which=$1 && shift ;;
 esac

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import random
+import shutil
 import signal
+import socket
 import subprocess
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
 T = TypeVar("T")
 
@@ -18,7 +23,16 @@ class ServerFailed(Exception):
     """A server did not come up, or a command that it needs failed."""
 
 
-def run(*argv: str, timeout_s: float = 30.0) -> str:
+def missing(programs: Iterable[tuple[str, str]]) -> str:
+    """The first of these (program, Debian's package) that is not here; empty if all are."""
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin"
+    for program, package in programs:
+        if shutil.which(program, path=path) is None:
+            return f"{program} is missing: apt-get install {package}"
+    return ""
+
+
+def run(*argv: str, timeout_s: float = 120.0) -> str:
     """The output of a command. ServerFailed, with what it said, if it fails."""
     ran = subprocess.run(
         argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout_s,
@@ -29,11 +43,52 @@ def run(*argv: str, timeout_s: float = 30.0) -> str:
     return ran.stdout
 
 
+_claimed: list[IO[bytes]] = []
+"""The claims on ports, which last as long as this process."""
+
+
+def free_ports(count: int) -> list[int]:
+    """So many different ports of loopback, on which nobody listens and which nobody else is given.
+
+    Linux gives no outgoing connection a port from outside its range of local ports, and no other
+    test process takes one that is claimed: they are still free when a server comes up much later.
+    """
+    claims = Path(tempfile.gettempdir()) / f"minionize-test-ports-{os.getuid()}"
+    claims.mkdir(exist_ok=True)
+    ports: list[int] = []
+    while len(ports) < count:
+        port = random.SystemRandom().randrange(10_000, _first_local_port())
+        claim = (claims / str(port)).open("wb")
+        try:
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            socket.create_server(("", port)).close()
+        except OSError:  # somebody's
+            claim.close()
+            continue
+        _claimed.append(claim)
+        ports.append(port)
+    return ports
+
+
+def _first_local_port() -> int:
+    """The first port that Linux may give to an outgoing connection, if that leaves others."""
+    try:
+        first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except OSError:  # not Linux
+        first = 49_152  # https://www.rfc-editor.org/rfc/rfc6335#section-6
+    return first if first > 12_000 else 65_536
+
+
+def free_port() -> int:
+    """One of them."""
+    return free_ports(1)[0]
+
+
 def until(
     condition: Callable[[], T],
-    what: str | Callable[[], object],
+    what: str | Callable[[], object] = "it never came true",
     *,
-    timeout_s: float = 60.0,
+    timeout_s: float = 180.0,
     every_s: float = 0.05,
 ) -> T:
     """What `condition` returns as soon as that is true; AssertionError with `what` if it never
@@ -61,7 +116,7 @@ class Server:
                 start_new_session=True,
             )  # fmt: skip
 
-    def ready(self, condition: Callable[[], bool], *, timeout_s: float = 30.0) -> None:
+    def ready(self, condition: Callable[[], bool], *, timeout_s: float = 120.0) -> None:
         """Wait for it; ServerFailed with the end of its output if it ends or never gets there."""
         end = time.monotonic() + timeout_s
         while not condition():

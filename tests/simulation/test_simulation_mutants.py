@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from simulated.mutants import MUTANTS, Mutant
 from simulated.world import Violation
 
 from minionize.errors import MinionizeError
 
-PATIENCE_S = 45.0
+SCHEDULES = 400
+"""The rarest is found by the 160th, and each is the same every time: no machine is too slow."""
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.rule.replace(" ", "-"))
 def test_a_broken_rule_is_found_out(mutant: Mutant) -> None:
     found = ""
     seed = 0
-    begin = time.monotonic()
     with mutant.alive():
-        while not found and (seed < 40 or time.monotonic() - begin < PATIENCE_S):
+        while not found and seed < SCHEDULES:
             try:
                 mutant.story(seed)
             except (Violation, MinionizeError) as error:

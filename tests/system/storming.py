@@ -28,7 +28,7 @@ from minionize.values import Entry, Param, State, Stats
 ROOT = str(Path(minionize.__file__).parent.parent)
 MAIN = "from minionize.cli.minionize import main; main()"
 MINION_MAIN = "from minionize.cli.minion import main; main()"
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 Process = subprocess.Popen[bytes]
 
 FUNCTIONS = """

@@ -19,7 +19,7 @@ from minionize.engines.registry import open_engine, open_queue
 
 ROOT = Path(__file__).parents[2]
 MINION = [sys.executable, "-c", "from minionize.cli.minion import main; main()"]
-DEADLINE_S = 90.0
+DEADLINE_S = 180.0
 
 
 def environment() -> dict[str, str]:

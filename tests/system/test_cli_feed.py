@@ -8,11 +8,10 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from services.processes import until
 
 from minionize.contracts.engine import EngineOptions, Queue
 from minionize.engines.registry import open_queue
@@ -20,7 +19,7 @@ from minionize.values import State
 
 ROOT = Path(__file__).parents[2]
 MINION = [sys.executable, "-c", "from minionize.cli.minion import main; main()"]
-DEADLINE_S = 60.0
+DEADLINE_S = 180.0
 
 
 def environment() -> dict[str, str]:
@@ -52,13 +51,6 @@ def waiting(folder: Path) -> list[object]:
         return [entry.param for entry in queue.scan(State.WAITING)]
     finally:
         queue.close()
-
-
-def until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + DEADLINE_S
-    while not true():
-        assert time.monotonic() < end, "it never came true"
-        time.sleep(0.02)
 
 
 def test_a_pipe_of_lines(tmp_path: Path) -> None:
@@ -120,6 +112,9 @@ def test_of_files_all_or_nothing_is_fed(tmp_path: Path) -> None:
         (["a.txt", "--sep", ";"], "--sep is for --format csv"),
         (["a.txt", "--format", "xml"], "xml"),
         (["a.txt", "-q", "nope:x"], "no engine for 'nope'"),
+        (["a.txt", "-q", "a.txt"], "Not a directory: name another folder"),
+        (["a.txt", "-q", "a.txt/q"], "Not a directory: name another folder"),
+        (["a.txt", "-q", "./" + "q" * 300], "File name too long: name another folder"),
     ],
 )
 def test_usage_errors_are_one_line_and_make_no_queue(

@@ -6,7 +6,6 @@ import json
 import os
 import pty
 import select
-import signal
 import subprocess
 import sys
 import time
@@ -22,7 +21,7 @@ from minionize.events import Event, Kind
 from minionize.reporters import open_reporter
 from minionize.values import Failure, SystemClock
 
-LIMIT_S = 60
+LIMIT_S = 180
 MINION = [sys.executable, "-c", "from minionize.cli.minion import main; main()"]
 HOSTILE = "a\x1b[2Jb\x1b]0;owned\x07"
 PARAMS = [
@@ -172,22 +171,6 @@ def test_status_of_an_execo_sweep_reads_minion_report(tmp_path: Path) -> None:
     assert sorted(row["param"] for row in rows) == ["0", "1"]
 
 
-def test_watch_draws_again_until_interrupted(folder: Path) -> None:
-    process = subprocess.Popen(
-        [*MINION, "status", "--watch", "--json", "--interval", "0.1"],
-        cwd=folder,
-        env=clean_env(),
-        stdout=subprocess.PIPE,
-        encoding="utf-8",
-    )
-    assert process.stdout is not None
-    looks = [json.loads(process.stdout.readline()) for _ in range(3)]
-    assert looks[0]["at"] < looks[1]["at"] < looks[2]["at"]
-    process.send_signal(signal.SIGINT)
-    process.stdout.close()
-    assert process.wait(LIMIT_S) in (-signal.SIGINT, 130)
-
-
 def test_list(folder: Path) -> None:
     lines = said("list", cwd=folder).splitlines()
     assert [line.split()[:2] for line in lines] == [
@@ -312,31 +295,6 @@ def on_a_terminal(folder: Path, *args: str) -> str:
     os.close(master)
     assert process.wait(LIMIT_S) == 0
     return shown.decode()
-
-
-@pytest.mark.parametrize(
-    "args", [("list",), ("results",), ("results", "--format", "jsonl"), ("failures",), ("status",)]
-)
-def test_a_reader_that_goes_away_is_no_error(tmp_path: Path, args: tuple[str, ...]) -> None:
-    queue = open_queue(f"file:{tmp_path}/minion-queue", EngineOptions())
-    queue.put({"n": n, "pad": "x" * 200} for n in range(3000))
-    queue.close()
-    work(f"file:{tmp_path}/minion-queue", tmp_path / "minion-queue" / "report", "n").close()
-    process = subprocess.Popen(
-        [*MINION, *args],
-        cwd=tmp_path,
-        env=clean_env(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    assert process.stdout is not None
-    assert process.stderr is not None
-    process.stdout.close()
-    errors = process.stderr.read().decode()
-    process.stderr.close()
-    assert process.wait(LIMIT_S) in (0, -signal.SIGPIPE)
-    assert "Traceback" not in errors
-    assert "Broken pipe" not in errors
 
 
 @pytest.mark.parametrize("command", ["status", "list", "results", "failures", "show"])

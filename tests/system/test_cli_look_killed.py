@@ -12,7 +12,7 @@ import pytest
 from minionize.events import Kind
 from minionize.status.read import Faults, read_events, read_rolls
 
-LIMIT_S = 60.0
+LIMIT_S = 180.0
 # Parts of 100 KB, so that kills hit rotation and packing as well.
 WRITER = """
 import sys

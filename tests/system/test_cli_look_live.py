@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-LIMIT_S = 60.0
+LIMIT_S = 180.0
 
 
 def clean_env() -> dict[str, str]:

@@ -1,176 +1,36 @@
-"""The `minionize` command as people type it, in real processes."""
+"""The `minionize` command as people type it: its exit statuses, what it says, its queues."""
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+from services.command_line import (
+    Run,
+    command,
+    environment,
+    fill,
+    only_line,
+    runner,
+)
+from services.processes import until
 
-import minionize
 from minionize.contracts.engine import EngineOptions
 from minionize.engines.registry import open_queue
 from minionize.settings.table import OPTIONS
 from minionize.values import State
 
-ROOT = str(Path(minionize.__file__).parent.parent)
-SHOW = "import json, sys; print(json.dumps(sys.argv[1:]))"
-
-Ran = subprocess.CompletedProcess[str]
-Run = Callable[..., Ran]
-
-
-def environment(**more: str) -> dict[str, str]:
-    """What a person has: none of our own settings."""
-    ours = ("MINION_", "EXECO_", "REPORTER_", "OAR_", "SLURM_", "PBS_")
-    env = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    return {**env, "PYTHONPATH": ROOT, **more}
-
-
-def command(*args: str, module: str = "minionize") -> list[str]:
-    main = f"from minionize.cli.{module} import main; main()"
-    return [sys.executable, "-c", main, *args]
-
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    def run(*args: str, input: str = "", module: str = "minionize", **env: str) -> Ran:
-        return subprocess.run(
-            command(*args, module=module),
-            input=input,
-            cwd=tmp_path,
-            env=environment(**env),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
-
-    return run
-
-
-def fill(url: str, *params: Any) -> None:
-    queue = open_queue(url, EngineOptions(minion_id="filler"))
-    queue.put(params)
-    queue.close()
-
-
-def until(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-# -- params become arguments -----------------------------------------------------------------
-
-
-def test_the_first_line_of_the_readme(run: Run) -> None:
-    ran = run("--from", "-", "echo", "hello", input="".join(f"{n}\n" for n in range(1, 11)))
-    assert ran.stdout == "".join(f"hello {n}\n" for n in range(1, 11))
-    assert ran.returncode == 0
-    assert "10 done" in ran.stderr
-
-
-NASTY = [
-    "; rm -rf x",
-    "$(touch pwned)",
-    "`touch pwned`",
-    "a\nb",
-    "-n",
-    "--help",
-    "*",
-    "{}",
-    "{a}",
-    "'\"\\",
-    "\x1b[31m",
-    "é€😀",
-    "",
-    " ",
-]
-
-
-@pytest.mark.parametrize("words", [(), ("{}",), ("<{}>", "{id}")])
-def test_values_are_data(run: Run, tmp_path: Path, words: tuple[str, ...]) -> None:
-    lines = "".join(json.dumps(text) + "\n" for text in NASTY)
-    cmd = (sys.executable, "-c", SHOW, *words)
-    ran = run("--from", "-", "--format", "jsonl", *cmd, input=lines)
-    found = [json.loads(line) for line in ran.stdout.splitlines()]
-    expected = {
-        (): [[text] for text in NASTY],
-        ("{}",): [[text] for text in NASTY],
-        ("<{}>", "{id}"): [[f"<{text}>", str(n)] for n, text in enumerate(NASTY, 1)],
-    }[words]
-    assert found == expected
-    assert os.listdir(tmp_path) == []
-    assert "\x1b" not in ran.stderr
-
-
-def test_values_are_data_for_a_shell_line_too(run: Run, tmp_path: Path) -> None:
-    lines = "".join(json.dumps(text) + "\n" for text in NASTY)
-    ran = run("--from", "-", "--format", "jsonl", "--shell", "printf '<%s>' {}", input=lines)
-    assert ran.stdout == "".join(f"<{text}>" for text in NASTY)
-    assert os.listdir(tmp_path) == []
-
-
-@pytest.mark.parametrize(
-    ("param", "arguments"),
-    [
-        ("0.10", ["0.10"]),
-        ("true", ["true"]),
-        ("null", ["null"]),
-        ('["a",1,{"b":2}]', ["a", "1", '{"b":2}']),
-        ("[]", []),
-        ('{"a":"b c"}', ['{"a":"b c"}']),
-    ],
-)
-def test_what_is_appended(run: Run, param: str, arguments: list[str]) -> None:
-    ran = run("--from", "-", "--format", "jsonl", sys.executable, "-c", SHOW, input=param + "\n")
-    assert json.loads(ran.stdout) == arguments
-
-
-def test_options_after_cmd_are_its_own(run: Run) -> None:
-    cmd = (sys.executable, "-c", SHOW, "--timeout", "x", "--", "-j", "--help", "{}")
-    ran = run("-j1", "--from", "-", *cmd, input="5\n")
-    assert json.loads(ran.stdout) == ["--timeout", "x", "--", "-j", "--help", "5"]
-
-
-def test_a_file_of_command_lines(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "jobs.txt").write_text("echo a | tr a b\necho $((1 + 2))\n")
-    assert run("--from", "jobs.txt", "sh", "-c").stdout == "b\n3\n"
-
-
-def test_templates_of_places(run: Run, tmp_path: Path) -> None:
-    options = ("--stdout", "runs/{id}/out.txt", "--chdir", "at/{n}")
-    lines = '{"n":"x"}\n{"n":"y"}\n'
-    ran = run("--from", "-", "--format", "jsonl", *options, "pwd", "{n}", input=lines)
-    assert ran.returncode == 0, ran.stderr
-    assert (tmp_path / "runs/1/out.txt").read_text() == f"{tmp_path}/at/x\n"
-    assert (tmp_path / "runs/2/out.txt").read_text() == f"{tmp_path}/at/y\n"
-
-
-def test_stdin(run: Run) -> None:
-    ran = run("--from", "-", "--format", "jsonl", "--stdin", "cat", input='{"a":"\\u0000"}\n')
-    assert ran.stdout == '{"a":"\\u0000"}\n'
+    return runner(tmp_path)
 
 
 # -- exit statuses, and what is said ------------------------------------------------------------
-
-
-def only_line(ran: Ran) -> str:
-    """The one line that was said; never a traceback."""
-    assert "Traceback" not in ran.stderr
-    (line,) = ran.stderr.splitlines()
-    assert line.startswith("minionize: ")
-    return line
 
 
 @pytest.mark.parametrize(
@@ -302,7 +162,7 @@ def test_signals(tmp_path: Path, number: int, status: int) -> None:
     )
     until((tmp_path / "began").exists)
     minion.send_signal(number)
-    _, said = minion.communicate(timeout=60)
+    _, said = minion.communicate(timeout=180)
     assert minion.returncode == status, said
     ran = subprocess.run(
         command("echo"),
@@ -310,91 +170,9 @@ def test_signals(tmp_path: Path, number: int, status: int) -> None:
         env=environment(),
         capture_output=True,
         check=True,
-        timeout=60,
+        timeout=180,
     )
     assert sorted(ran.stdout.split()) == [b"1", b"2", b"3"]
-
-
-# -- settings -----------------------------------------------------------------------------------
-
-
-def test_dotenv_reaches_settings_and_program(run: Run, tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text("MINION_FROM=jobs\nTOKEN=secret\nHOME=nowhere\n")
-    (tmp_path / "jobs").write_text("1\n")
-    ran = run("sh", "-c", 'echo "$TOKEN $HOME $1"', "x", HOME="/here")
-    assert ran.stdout == "secret /here 1\n"
-
-
-def test_misspelt_variables_are_told(run: Run) -> None:
-    ran = run("--from", "-", "true", input="1\n", MINION_SLTOS="4")
-    assert "MINION_SLTOS means nothing: did you mean MINION_SLOTS?" in ran.stderr
-    assert ran.returncode == 0
-
-
-def test_the_environment_of_a_run(run: Run) -> None:
-    script = 'echo "$MINION_PARAM $MINION_PARAM_ID $MINION_ATTEMPT $MINION_SLOT ${MINION_ID:+id}"'
-    ran = run("--from", "-", "--stdin", "sh", "-c", script, input="a b\n")
-    assert ran.stdout == '"a b" 1 1 0 id\n'
-
-
-def test_a_minion_inside_a_run_is_told_nothing_wrong(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "inner").write_text("7\n")
-    inner = command("--from", "inner", "echo", "inner")
-    ran = run("--from", "-", "--stdin", *inner, input="1\n")
-    assert ran.stdout == "inner 7\n"
-    assert "means nothing" not in ran.stderr
-
-
-def test_what_is_typed_counts_more_than_variables(run: Run) -> None:
-    ran = run("--from", "-", "echo", input="1\n", MINION_CALL="no.such:function", MINION_QUEUE="q")
-    assert (ran.returncode, ran.stdout) == (0, "1\n")
-    ran = run("--from", "-", "--no-capture", "echo", input="1\n", MINION_CAPTURE="1")
-    assert ran.stdout == "1\n"
-
-
-def test_yaml(run: Run, tmp_path: Path) -> None:
-    (tmp_path / ".minionize.yml").write_text("from: jobs\nslot: 4\n")
-    ran = run("echo")
-    assert ran.returncode == 2
-    assert "did you mean slots?" in only_line(ran)
-    (tmp_path / ".minionize.yml").write_text("from: jobs\nslots: 4\n")
-    (tmp_path / "jobs").write_text("1\n")
-    assert run("echo").stdout == "1\n"
-
-
-def test_config(run: Run, tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text("MINION_TIMEOUT=2m\n")
-    (tmp_path / ".minionize.yml").write_text("grace: 5\n")
-    ran = run("config", "--json", "-j", "3", module="minion", MINION_QUEUE="runs/a")
-    assert ran.returncode == 0, ran.stderr
-    found = json.loads(ran.stdout)
-    told = {name: (row["value"], row["origin"]) for name, row in found.items()}
-    assert told["slots"] == (3, "--slots")
-    assert told["queue"] == ("runs/a", "MINION_QUEUE")
-    assert told["timeout"] == (120.0, ".env: MINION_TIMEOUT")
-    assert told["grace"] == (5.0, ".minionize.yml: grace")
-    assert told["lease"] == (60.0, "default")
-    lines = run("config", module="minion").stdout.splitlines()
-    assert [line.split() for line in lines if line.startswith("timeout")] == [
-        ["timeout", "120", ".env:", "MINION_TIMEOUT"]
-    ]
-
-
-def test_a_shell_under_a_scheduler_is_told(tmp_path: Path) -> None:
-    (tmp_path / "jobs").write_text("1\n")
-    for script, told in (('"$@"; true', True), ('exec "$@"', False)):
-        ran = subprocess.run(
-            ["sh", "-c", script, "sh", *command("--from", "jobs", "echo", "hello from $OAR")],
-            cwd=tmp_path,
-            env=environment(OAR_JOB_ID="4711"),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=60,
-        )
-        assert ("exec minionize" in ran.stderr) is told
-        assert ran.stdout == "hello from $OAR 1\n"
 
 
 # -- queues -------------------------------------------------------------------------------------
@@ -431,7 +209,7 @@ def test_waiting_for_a_queue(tmp_path: Path) -> None:
     assert minion.stderr is not None
     assert "waiting" in minion.stderr.readline()
     fill(f"file:{tmp_path}/minion-queue", 1, 2)
-    out, _ = minion.communicate(timeout=60)
+    out, _ = minion.communicate(timeout=180)
     assert (minion.returncode, out) == (0, "1\n2\n")
 
 
@@ -451,7 +229,7 @@ def test_params_are_run_as_they_come(tmp_path: Path) -> None:
         minion.stdin.flush()
         until(lambda: out.exists() and len(out.read_text().split()) == number)  # noqa: B023
     minion.stdin.close()
-    assert minion.wait(60) == 0
+    assert minion.wait(180) == 0
     assert minion.stderr is not None
     minion.stderr.close()
 
@@ -494,147 +272,6 @@ def test_a_function(run: Run, tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=180,
     )
     assert (ran.returncode, ran.stdout) == (0, "2\n4\n"), ran.stderr
-
-
-# -- where it runs ------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&-", "<&- >&- 2>&-"])
-def test_closed_streams(tmp_path: Path, closed: str) -> None:
-    """What is closed stays without effect: nothing else is written to in its place."""
-    fill(f"file:{tmp_path}/q", 1, 2)
-    script = 'echo "$1"; echo "$1" >&2; echo "$1" > "$1"'
-    cmd = command("-q", "q", "sh", "-c", script, "x")
-    ran = subprocess.run(
-        ["sh", "-c", f'"$@" {closed}', "sh", *cmd],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert ran.returncode == 0, ran.stderr
-    assert ran.stdout == ("" if ">&-" in closed.replace("2>&-", "") else "1\n2\n")
-    assert (tmp_path / "2").read_text() == "2\n"
-    # The queue is as it should be.
-    ran = subprocess.run(
-        cmd, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=True, timeout=60
-    )
-    assert ran.stdout == ""
-
-
-def test_output_that_cant_be_written(run: Run, tmp_path: Path) -> None:
-    for args in (["--help"], ["--from", "jobs", "--dry-run", "echo"]):
-        (tmp_path / "jobs").write_text("1\n")
-        with open("/dev/full", "w") as full:
-            ran = subprocess.run(
-                command(*args),
-                cwd=tmp_path,
-                env=environment(),
-                stdout=full,
-                stderr=subprocess.PIPE,
-                text=True,
-                check=False,
-                timeout=60,
-            )
-        assert ran.returncode == 70
-        assert ran.stderr.startswith("minionize: no space left")
-        assert len(ran.stderr.splitlines()) == 1
-
-
-def test_runs_whose_output_cant_be_written(tmp_path: Path) -> None:
-    fill(f"file:{tmp_path}/q", 1, 2, 3)
-    with open("/dev/full", "w") as full:
-        ran = subprocess.run(
-            command("-q", "q", "echo"),
-            cwd=tmp_path,
-            env=environment(),
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-    assert ran.returncode == 75
-    assert ran.stderr.count("its output could not be passed on") == 1
-    queue = open_queue(f"file:{tmp_path}/q", EngineOptions())
-    assert queue.stats().waiting == 3
-    queue.close()
-
-
-def test_a_queue_that_is_removed_while_a_minion_runs(tmp_path: Path) -> None:
-    fill(f"file:{tmp_path}/q", *range(1000))
-    with subprocess.Popen(
-        command("-q", "q", "sh", "-c", "touch began; sleep 0.2"),
-        cwd=tmp_path,
-        env=environment(),
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as minion:
-        until((tmp_path / "began").exists)
-        while (tmp_path / "q").exists():
-            shutil.rmtree(tmp_path / "q", ignore_errors=True)
-        try:
-            _, said = minion.communicate(timeout=60)
-        finally:
-            minion.kill()
-    assert minion.returncode == 2, said
-    assert "was removed while it was in use" in said
-
-
-def test_a_folder_that_vanished(tmp_path: Path) -> None:
-    gone = tmp_path / "gone"
-    gone.mkdir()
-    ran = subprocess.run(
-        ["sh", "-c", 'rmdir "$PWD"; exec "$@"', "sh", *command("echo")],
-        cwd=gone,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert ran.returncode in (2, 70)
-    assert "Traceback" not in ran.stderr and len(ran.stderr.splitlines()) == 1
-
-
-def test_a_terminal(tmp_path: Path) -> None:
-    """A live line that is cleared before output, and no escape sequence of a param's."""
-    import pty
-
-    (tmp_path / "jobs").write_text('"\\u001b]0;evil\\u0007"\n1\n')
-    pid, fd = pty.fork()
-    if pid == 0:
-        os.chdir(tmp_path)
-        script = 'sleep 1; echo "$1"; test "$1" = 2 || exit 65'
-        told = ("--from", "jobs", "--format", "jsonl")
-        cmd = command(*told, "sh", "-c", script, "x", "{id}")
-        os.execve(cmd[0], cmd, environment())
-    shown = b""
-    try:
-        while piece := os.read(fd, 4096):
-            shown += piece
-    except OSError:  # EIO is how a terminal ends
-        pass
-    os.close(fd)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
-    assert b"1 done, 1 dead" in shown
-    assert b"\r\x1b[K" in shown
-    assert b"evil" not in shown.replace(b"\\x1b]0;evil", b"")
-
-
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, -2), (signal.SIGTERM, 75)])
-def test_signals_while_waiting(tmp_path: Path, number: int, status: int) -> None:
-    minion = subprocess.Popen(
-        command("--wait", "echo"), cwd=tmp_path, env=environment(), stderr=subprocess.PIPE
-    )
-    assert minion.stderr is not None
-    assert b"waiting" in minion.stderr.readline()
-    minion.send_signal(number)
-    _, said = minion.communicate(timeout=60)
-    assert (minion.returncode, said) == (status, b"")

@@ -56,7 +56,7 @@ def shell(tmp_path: Path) -> Shell:
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=180,
         )
         assert "Traceback" not in ran.stderr
         return ran

@@ -6,12 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from services.processes import until
 
 from minionize.contracts.engine import Engine, EngineOptions
 from minionize.engines.registry import open_engine, open_queue
@@ -19,7 +19,7 @@ from minionize.values import Failure, Lease, State, Stats
 
 ROOT = Path(__file__).parents[2]
 MINION = [sys.executable, "-c", "from minionize.cli.minion import main; main()"]
-DEADLINE_S = 60.0
+DEADLINE_S = 180.0
 
 
 def environment() -> dict[str, str]:
@@ -49,13 +49,6 @@ def started(folder: Path, *args: str) -> Iterator[subprocess.Popen[str]]:
             yield process
         finally:
             process.kill()
-
-
-def until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + DEADLINE_S
-    while not true():
-        assert time.monotonic() < end, "it never came true"
-        time.sleep(0.02)
 
 
 @pytest.fixture

@@ -206,7 +206,7 @@ def test_a_forked_child_does_not_keep_its_parent_alive(tmp_path: Path) -> None:
 import os, signal
 from minionize.contracts.engine import EngineOptions
 from minionize.engines.file import open_engine
-engine = open_engine({folder!r}, EngineOptions(minion_id="parent"))
+engine = open_engine({folder!r}, EngineOptions(minion_id="parent", lease_s=600))
 assert len(engine.lease(3, 0)) == 3
 if os.fork() == 0:
     os.read({reader}, 1)
@@ -215,9 +215,9 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
     try:
         subprocess.run([sys.executable, "-c", script], pass_fds=[reader], timeout=60, check=False)
-        heir = open_engine(folder, EngineOptions(minion_id="heir"))
+        heir = open_engine(folder, EngineOptions(minion_id="heir", lease_s=600))
         found: list[str] = []
-        until = time.monotonic() + 30  # far less than the lease of 60 s
+        until = time.monotonic() + 180  # far less than the lease of 600 s
         while len(found) < 3 and time.monotonic() < until:
             found += [lease.id for lease in heir.lease(3, 0.2)]
         assert sorted(found) == ["1", "2", "3"]

@@ -41,7 +41,10 @@ def test_the_cells_of_a_notebook(tmp_path: Path) -> None:
     )
     env = {name: value for name, value in os.environ.items() if not name.startswith("MINION")}
     client = nbclient.NotebookClient(
-        notebook, timeout=60, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+        notebook,
+        timeout=180,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(tmp_path)}},
     )
     client.execute(env=env)
     said = ["".join(out.get("text", "") for out in cell["outputs"]) for cell in notebook.cells]

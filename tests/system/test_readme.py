@@ -187,9 +187,10 @@ def test_options_that_are_named_exist() -> None:
 
 
 SUBCOMMANDS = ["feed", "list", "show", "status", "results", "failures", "retry", "pause"]
-SUBCOMMANDS += ["resume", "stop", "wait", "purge", "doctor", "config", "run"]
+SUBCOMMANDS += ["resume", "stop", "wait", "purge", "doctor", "config", "run", "launch slurm"]
+SUBCOMMANDS += ["jobs", "logs", "cancel"]
 OPTIONS_OF_OTHERS = {"--retries", "--results", "--joblog", "--resume", "--colsep", "--python"}
-OPTIONS_OF_OTHERS |= {"--array", "--time", "--requeue", "--lr", "--temperature", "--seed"}
+OPTIONS_OF_OTHERS |= {"--list", "--array", "--time", "--signal", "--lr", "--temperature", "--seed"}
 
 
 # ---- settings
@@ -220,6 +221,34 @@ def settings_table() -> str:
     return "\n".join(lines) + "\n"
 
 
+BROKERS = """
+# ---- Brokers: the queue by variables, as in 0.2.1 (MINION_QUEUE wins over them); docs/brokers.md
+#MINION_ENGINE=redis
+#REDIS_HOST=localhost
+#REDIS_PORT=6379
+#REDIS_DB=0
+#REDIS_STREAM=minions
+# A variable that holds a secret may have _FILE behind it, and name a file that holds it
+#REDIS_USER=
+#REDIS_PASSWORD=
+#REDIS_DECODER=identity
+
+#MINION_ENGINE=pulsar
+#PULSAR_CONNECTION=pulsar://localhost:6650
+#PULSAR_TOPIC=
+#PULSAR_SUBSCRIPTION=minions
+#PULSAR_ADMIN=
+#PULSAR_TOKEN=
+#PULSAR_DECODER=identity
+
+#MINION_ENGINE=google
+#GOOGLE_PROJECT_ID=
+#GOOGLE_TOPIC_ID=
+#GOOGLE_SUBSCRIPTION=
+#GOOGLE_APPLICATION_CREDENTIALS=
+#GOOGLE_DECODER=identity"""
+
+
 def env_example() -> str:
     """`.env.example`: every setting, off."""
     lines = [
@@ -243,6 +272,7 @@ def env_example() -> str:
         "# The queue is a sweep of execo (MINION_QUEUE wins over it), in this folder",
         "#MINION_ENGINE=execo",
         "#EXECO_PERSISTENCE_DIR=sweeps",
+        *BROKERS.splitlines(),
     ]
     return "\n".join(lines) + "\n"
 

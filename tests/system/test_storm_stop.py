@@ -47,21 +47,23 @@ def long_runs(field: Field) -> int:
     return len(path.read_text().split()) if path.exists() else 0
 
 
-def start(field: Field, *args: str) -> dict[str, Process]:
-    """A minion for each trap, all on one queue."""
+def start(field: Field, grace_s: int, *args: str) -> dict[str, Process]:
+    """A minion for each trap, all on one queue; `grace_s` for those who ignore TERM, the others
+    have the time that they take."""
     field.put(range(1, PARAMS + 1))
     args = ("-j", str(SLOTS), "--lease", "8", *args)
-    return {
-        name: field.script(NOTE + LONG.replace("TRAP", trap), *args) for name, trap in TRAPS.items()
-    }
+    found = {}
+    for name, trap in TRAPS.items():
+        grace = ("--grace", str(grace_s if name == "ignores it" else 600))
+        found[name] = field.script(NOTE + LONG.replace("TRAP", trap), *grace, *args)
+    return found
 
 
 @pytest.mark.parametrize("how", ["minion stop", "TERM", "INT", "INT INT", "time"])
 def test_whoever_says_stop_nothing_is_lost_or_charged(field: Field, how: str) -> None:
     # Without a second INT the grace ends those who ignore TERM.
-    grace = ("--grace", "600" if how == "INT INT" else "1")
     limit = ("--max-time", "6") if how == "time" else ()
-    minions = start(field, *grace, *limit)
+    minions = start(field, 600 if how == "INT INT" else 1, *limit)
     everybody = SLOTS * len(minions)
     if how != "time":
         until(lambda: long_runs(field) == everybody, lambda: f"{long_runs(field)} long runs")

@@ -40,7 +40,7 @@ class OnTerminal:
         self.status: int | None = None
 
     def until(self, text: str) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while text not in self.seen:
             assert time.monotonic() < deadline, self.seen
             self._read()
@@ -60,7 +60,7 @@ class OnTerminal:
 
     def end(self) -> int:
         """How it ended, as waitstatus_to_exitcode says."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while self._read():
             assert time.monotonic() < deadline, self.seen
         if self.status is None:
@@ -141,6 +141,11 @@ def test_what_an_idle_minion_waits_for() -> None:
     assert waits_for(stats._replace(paused=True)) == "the queue is paused: minion resume"
     assert waits_for(Stats(feeders=1)) == "1 feeding"
     assert Progress().text(3, stats, 0) == "idle: 2 running elsewhere, 1 due in 4 s"
+    more = stats._replace(waiting=5, done=3)
+    assert Progress().text(3, more, 0) == "3 done, 8 left"
+    assert Progress().text(3, more, 0, loading=True) == "loading the function"
+    paused = Progress().text(3, more._replace(paused=True), 0)
+    assert paused == "idle: the queue is paused: minion resume"
 
 
 def test_the_live_line_tells_rate_and_time_left() -> None:

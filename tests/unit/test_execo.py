@@ -154,7 +154,7 @@ def test_ids_are_the_same_in_every_process(lab: Lab) -> None:
             env={**os.environ, "PYTHONPATH": ROOT, "PYTHONHASHSEED": seed},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=180,
             check=True,
         ).stdout
         for seed in ("1", "2")
@@ -450,7 +450,7 @@ def test_importing_sweeps_starts_nothing() -> None:
         env={**os.environ, "PYTHONPATH": ROOT},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=True,
     )
     assert done.stdout.splitlines() == [

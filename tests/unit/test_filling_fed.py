@@ -116,7 +116,7 @@ def test_an_idle_producers_last_params_do_not_wait_for_the_next() -> None:
             yield ["3"]
 
     def produce() -> None:
-        there.wait(30)
+        there.wait(180)
         os.write(writing, b"x")
         os.close(writing)
 

@@ -347,7 +347,7 @@ def test_what_a_slow_producer_wrote_is_there_at_once(format: str, pieces: list[b
         for piece, want in zip(pieces, wanted, strict=True):
             os.write(writing, piece)
             with arrived:
-                if not arrived.wait_for(lambda want=want: len(seen) >= len(want), timeout=20):  # type: ignore[misc]
+                if not arrived.wait_for(lambda want=want: len(seen) >= len(want), timeout=180):  # type: ignore[misc]
                     failed.append(f"{seen} is all that came of {want}")
                     break
         if format == "json":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -57,8 +58,9 @@ def test_home_is_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
         ("file://host/q", "use file:host/q"),
         ("C:\\queue", "Windows path"),
         ("C:/queue", "Windows path"),
+        ("redsi://ada:secret@host/0", r"queue 'redsi://host/0': no engine"),
         ("memry:x", r"did you mean memory:\?"),
-        ("redis://host/0", "there are execo:, file:, memory:"),
+        ("amqp://host/0", ", ".join(f"{re.escape(name)}:" for name in sorted(registry.BUILT_IN))),
         ("a:b", r"a folder of that name is \./a:b"),
     ],
 )
@@ -82,6 +84,17 @@ def plug_in(folder: Path, module: str) -> None:
     (folder / "warehouse_engine.py").write_text(module)
 
 
+def test_an_engine_with_several_schemes_is_told_which(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shop_engine.py").write_text("def open_queue(address, options): return address")
+    monkeypatch.syspath_prepend(tmp_path)
+    for whole, told in ((True, "shop://host/x"), (False, "//host/x")):
+        monkeypatch.setitem(registry.BUILT_IN, "shop", registry.BuiltIn("shop_engine", whole=whole))
+        opened: object = registry.open_queue("Shop://host/x", OPTIONS)
+        assert opened == told
+
+
 def test_entry_points_offer_more_schemes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plug_in(
         tmp_path,
@@ -93,7 +106,7 @@ def test_entry_points_offer_more_schemes(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.syspath_prepend(tmp_path)
     queue = registry.open_queue("warehouse:shelf", OPTIONS)
     assert queue.url == "memory:warehouseshelf"
-    assert registry.schemes() == ["execo", "file", "memory", "warehouse"]
+    assert registry.schemes() == sorted([*registry.BUILT_IN, "warehouse"])
     with pytest.raises(UsageError, match=r"did you mean warehouse:\?"):
         registry.normalise("warehose:x")
 
@@ -121,7 +134,7 @@ def test_a_missing_driver_names_the_extra() -> None:
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": ROOT},
-        timeout=60,
+        timeout=180,
         check=True,
     )
     assert done.stdout == "MissingDriver engine 'execo' needs: pip install 'minionize[execo]'\n"
@@ -140,7 +153,7 @@ def test_entry_points_are_not_read_for_our_own_schemes() -> None:
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": ROOT},
-        timeout=60,
+        timeout=180,
         check=True,
     )
     assert done.stdout == "[]\n"

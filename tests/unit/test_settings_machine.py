@@ -109,7 +109,7 @@ def test_the_job_is_as_old_as_its_oldest_process_above_us() -> None:
     )
     env = {**os.environ, "OAR_JOB_ID": "4711-test"}
     ran = subprocess.run(
-        [sys.executable, "-c", code], env=env, capture_output=True, check=True, timeout=60
+        [sys.executable, "-c", code], env=env, capture_output=True, check=True, timeout=180
     )
     assert float(ran.stdout) >= 0.3
     assert machine.job_age_s({"OAR_JOB_ID": "4711-test"}, "OAR_JOB_ID") > 0
@@ -130,6 +130,6 @@ def test_a_shell_between() -> None:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             check=True,
-            timeout=60,
+            timeout=180,
         )
         assert ran.stdout.decode().strip() == told, above

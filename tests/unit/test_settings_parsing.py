@@ -96,15 +96,26 @@ def test_leases_are_never_0(text: Any) -> None:
 def test_whole_numbers() -> None:
     whole = parsing.whole_from(1)
     assert [whole("3"), whole(3), whole(" 12 ")] == [3, 3, 12]
-    for bad in ("0", "-3", "1.5", "x", "", True, 2.0, None, "9" * 30, "²"):
+    for bad in ("0", "-3", "1.5", "x", "", True, 2.0, None, "²"):
         with pytest.raises(ValueError, match="whole number from 1 on"):
             whole(bad)
+
+
+@pytest.mark.parametrize("digits", [7, 19, 20, 5000])
+def test_a_number_that_is_too_large_is_told_with_the_largest(digits: int) -> None:
+    with pytest.raises(ValueError, match=r"^9+ is too large: write 100,000 or less$") as caught:
+        parsing.minions("9" * digits)
+    assert len(str(caught.value)) < 100
+    assert parsing.minions(f"{'0' * 30}100000") == 100_000
+    if digits > 18:
+        with pytest.raises(ValueError, match=r"^9+ is too large: write 999,.* or less, or `auto`$"):
+            parsing.slots("9" * digits)
 
 
 def test_slots() -> None:
     assert parsing.slots("auto") == parsing.slots("AUTO") == "auto"
     assert parsing.slots("8") == parsing.slots(8) == 8
-    with pytest.raises(ValueError, match="nor `auto`"):
+    with pytest.raises(ValueError, match="write one, or `auto`"):
         parsing.slots("many")
 
 

@@ -106,6 +106,15 @@ def test_programs_with_blanks_are_programs(tmp_path: Path) -> None:
     callback(str(program)).check_program()
 
 
+def test_a_folder_that_is_a_file_is_told_before_any_run(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for shell in (False, True):
+        with pytest.raises(UsageError, match="is no folder: name another"):
+            callback("true", chdir=str(tmp_path / "file"), shell=shell).check_program()
+        for folder in (tmp_path, tmp_path / "missing", tmp_path / "file{}"):
+            callback("true", chdir=str(folder), shell=shell).check_program()
+
+
 def test_programs_that_may_not_be_executed(tmp_path: Path) -> None:
     with pytest.raises(CommandNotExecutable, match="is a folder"):
         callback(str(tmp_path)).check_program()

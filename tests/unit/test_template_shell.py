@@ -24,7 +24,7 @@ def callback(*cmd: str, **options: object) -> CommandCallback:
 
 
 def output(*cmd: str) -> str:
-    return subprocess.run(cmd, capture_output=True, check=True, timeout=60).stdout.decode()
+    return subprocess.run(cmd, capture_output=True, check=True, timeout=180).stdout.decode()
 
 
 @settings(max_examples=60, deadline=None)
@@ -81,7 +81,7 @@ def test_no_accepted_line_runs_what_a_value_says(pieces: list[str]) -> None:
                 [shell, "-c", script],
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
-                timeout=60,
+                timeout=180,
                 check=False,
                 cwd="/proc/self",
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,13 +12,18 @@ from minionize.contracts.crew import Outcome, Verdict
 from minionize.settings import Settings
 from minionize.values import Failure, Lease, Stats
 from minionize.worker.decisions import (
+    STOP_COMES_S,
     FailuresInARow,
     backoff_s,
     crashed_too_often,
     drained_status,
     idle_is_over,
+    lease_in_s,
     lease_limit,
+    leaves_idle,
+    others_have_the_rest,
     settle,
+    stop_comes_s,
     stop_in_s,
     stopped_status,
     suspect_may_start,
@@ -188,6 +194,10 @@ def test_where_counts_are_unknown_drained_is_idle_for_a_while() -> None:
 def test_exit_statuses_of_ends() -> None:
     assert drained_status(EMPTY) == 0
     assert drained_status(EMPTY._replace(dead=1)) == 1
+    assert drained_status(EMPTY, own_dead=1) == 0  # it was retried meanwhile
+    assert drained_status(EMPTY._replace(dead=None)) == 0
+    assert drained_status(EMPTY._replace(dead=None), own_dead=1) == 1
+    assert drained_status(None) == 0
     assert stopped_status(EMPTY) == 0
     assert stopped_status(EMPTY._replace(dead=1)) == 1
     assert stopped_status(EMPTY._replace(delayed=1)) == 75
@@ -204,3 +214,71 @@ def test_a_segfault_is_told_by_its_first_line() -> None:
     fatal = 'Fatal Python error: Segmentation fault\n\nStack:\n  File "<string>", line 1\n'
     assert last_line(fatal) == "Fatal Python error: Segmentation fault"
     assert last_line("a\nb\n\n") == "b"
+
+
+def test_with_less_time_than_asked_for_nothing_is_leased() -> None:
+    assert lease_in_s(Settings(), 100.0) == 100.0
+    assert lease_in_s(Settings(min_left_s=30.0), 100.0) == 70.0
+    assert lease_in_s(Settings(min_left_s=30.0), 20.0) < 0
+    assert lease_in_s(Settings(min_left_s=30.0), math.inf) == math.inf
+
+
+def test_the_rest_is_with_others() -> None:
+    assert others_have_the_rest(EMPTY._replace(running=1))
+    assert not others_have_the_rest(EMPTY)
+    for left in ({"waiting": 1}, {"delayed": 1}, {"feeders": 1}, {"waiting": None}):
+        assert not others_have_the_rest(EMPTY._replace(running=1, **left))
+    assert not others_have_the_rest(Stats())
+    assert not others_have_the_rest(None)
+
+
+@given(st.sets(st.text("abc", max_size=4), min_size=1), st.integers(1, 5), st.data())
+def test_some_of_the_idle_ones_stay_whatever_each_sees(
+    ids: set[str], keep: int, data: st.DataObject
+) -> None:
+    """Each sees some of those that are there, and never one that isn't."""
+    stay = 0
+    for me in ids:
+        before = {other for other in ids if other < me}
+        seen = data.draw(st.sets(st.sampled_from(sorted(before)))) if before else set()
+        stay += not leaves_idle(len(seen), keep)
+    assert stay >= min(keep, len(ids))
+    assert not leaves_idle(None, 0)
+
+
+def test_all_but_the_asked_for_leave_if_all_see_all() -> None:
+    assert sum(not leaves_idle(rank, 2) for rank in range(10)) == 2
+    assert sum(not leaves_idle(rank, 0) for rank in range(10)) == 0
+
+
+def test_how_long_a_schedulers_signal_is_waited_for() -> None:
+    def waits_s(
+        reason: str, seconds: float, verdict: Verdict = Verdict.FAILED, *, slots: int = 1
+    ) -> float:
+        status = int(reason[5:]) if reason.startswith("exit") else None
+        lease = Lease("1", "1")
+        return stop_comes_s(
+            Outcome(lease, verdict, reason=reason, exit_status=status, seconds=seconds), slots
+        )
+
+    for seconds in (0.001, 3600.0):
+        for reason in ("signal SIGTERM", "signal SIGUSR2", "exit 143", "exit 140", "exit 130"):
+            assert waits_s(reason, seconds) == STOP_COMES_S
+        for reason in ("signal SIGSEGV", "signal SIGKILL", "timeout"):
+            assert waits_s(reason, seconds) == 0
+        assert waits_s("exit 143", seconds, Verdict.LATER) == 0
+    assert waits_s("exit 1", 3600.0) == waits_s("exit 1", 3600.0, slots=64) == STOP_COMES_S
+    assert waits_s("exit 1", 1.0) == pytest.approx(0.05)
+    assert waits_s("exit 1", 1.0, slots=10) == pytest.approx(0.005)
+
+
+def test_who_waits_long_for_the_queue_comes_seldom_and_not_more_often() -> None:
+    pace = Pace(1)
+    now = 0.0
+    for _ in range(8):
+        pace.leased(1, 0.9)  # the lock is much asked for
+        now += 0.9
+        for _ in range(5):
+            now += 0.1
+            pace.ended(1, 0.1, now)
+    assert pace.ahead == 15, "a second and a half of its work, however slow the waiting made it"

@@ -171,6 +171,9 @@ class Audit:
             records[at] = record
         after = tuple(slots.decode(record or "") for record in records)
         self._freed(before.slots, after)
+        for at, slot in enumerate(after[: head.free]):
+            if slot.state == slots.FREE:
+                raise Violation(f"slot {at} is free, and nobody looks before {head.free}")
         texts: dict[int, str] = {}
         self._texts_now = texts
         for number in range(1, head.segments + 1):

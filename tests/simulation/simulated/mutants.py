@@ -129,6 +129,13 @@ MUTANTS = [
         tell=crowd,
     ),
     Mutant(
+        "a slot that was freed is not looked at",
+        member,
+        "free",
+        (("head.free = min(head.free, index)", "pass"),),
+        tell=crowd,
+    ),
+    Mutant(
         "what a host has cached of the head is believed",
         head_file.HeadFile,
         "_read",

@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 from minionize.engines.file import head as layout
+from minionize.engines.file import lookout
 from minionize.values import Lease
 from simulated.choices import Chooser, Dice, Path, Pruned
 from simulated.people import Story
@@ -197,7 +198,11 @@ def at_random(
 
     body = dice.choice((layout._MAX_BODY, 1500, 1000))
     whole, grow = layout._MAX_BODY, layout.GROW_BY
+    turn_s, glimpse_s = lookout._TURN_PER_MINION_S, lookout._GLIMPSE_EVERY_S
     layout._MAX_BODY, layout.GROW_BY = body, 4
+    if random.Random(f"throng {seed}").random() < 0.5:
+        # As if there were a hundred times as many: they go by glimpses more than by turns.
+        lookout._TURN_PER_MINION_S, lookout._GLIMPSE_EVERY_S = 100 * turn_s, 0.5
     try:
         return told(world, prepare)
     except Exception as error:
@@ -209,3 +214,4 @@ def at_random(
         raise Violation(f"seed {seed}: {error!r}, after\n{last}") from error
     finally:
         layout._MAX_BODY, layout.GROW_BY = whole, grow
+        lookout._TURN_PER_MINION_S, lookout._GLIMPSE_EVERY_S = turn_s, glimpse_s

@@ -1,0 +1,91 @@
+"""Real minions on a queue that lives on a server, and the log of what they ran."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import minionize
+from minionize.contracts.engine import EngineOptions
+from minionize.engines.registry import open_queue
+from minionize.values import Entry, Param, State, Stats
+from services.processes import until
+
+ROOT = str(Path(minionize.__file__).parent.parent)
+MAIN = "from minionize.cli.minionize import main; main()"
+MINION_MAIN = "from minionize.cli.minion import main; main()"
+Process = subprocess.Popen[bytes]
+
+
+class Minions:
+    """Minions, in a folder of their own."""
+
+    def __init__(self, folder: Path, url: str, env: Mapping[str, str] | None = None) -> None:
+        self.folder = folder
+        self.url = url
+        self.log = folder / "runs"
+        self.log.touch()
+        self._more = dict(env or {})
+        self._env = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}", **self._more}
+        self._started: list[Process] = []
+        self._said: dict[int, Path] = {}
+
+    def put(self, params: Iterable[Param]) -> None:
+        with contextlib.closing(open_queue(self.url, EngineOptions(env=self._more))) as queue:
+            queue.put(params)
+
+    def stats(self) -> Stats:
+        with contextlib.closing(open_queue(self.url, EngineOptions(env=self._more))) as queue:
+            return queue.stats()
+
+    def dead(self) -> list[Entry]:
+        with contextlib.closing(open_queue(self.url, EngineOptions(env=self._more))) as queue:
+            return list(queue.scan(State.DEAD))
+
+    def script(self, script: str, *options: str, url: str = "") -> Process:
+        """A minion that runs a script of the shell; `$1` is the param."""
+        return self.minion(*options, "sh", "-c", script, "x", url=url)
+
+    def minion(self, *args: str, url: str = "", **env: str) -> Process:
+        return self.start(MAIN, "-q", url or self.url, *args, **env)
+
+    def start(self, main: str, *args: str, **env: str) -> Process:
+        path = self.folder / f"said.{len(self._started)}"
+        with path.open("wb") as said:
+            process = subprocess.Popen(
+                [sys.executable, "-c", main, *args], cwd=self.folder, env={**self._env, **env},
+                stdin=subprocess.DEVNULL, stdout=said, stderr=said,
+            )  # fmt: skip
+        self._started.append(process)
+        self._said[process.pid] = path
+        return process
+
+    def ended(self, minion: Process, timeout_s: float = 180.0) -> tuple[int, str]:
+        """Its exit status, once it ended, and all that it said."""
+        try:
+            status = minion.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"did not end: {self.said(minion)}") from None
+        return status, self.said(minion)
+
+    def said(self, minion: Process) -> str:
+        return self._said[minion.pid].read_text()
+
+    def ran(self) -> Counter[str]:
+        """How often each param was run, from the lines that runs wrote into the log."""
+        return Counter(self.log.read_text().split())
+
+    def until_ran(self, count: int) -> None:
+        """Wait until so many runs wrote their lines."""
+        until(lambda: self.ran().total() >= count, lambda: f"{self.ran().total()} runs of {count}")
+
+    def close(self) -> None:
+        for process in self._started:
+            if process.poll() is None:
+                process.kill()
+            process.wait()

@@ -1,0 +1,130 @@
+"""Of the Redis client only what is used is imported, and others still find all of it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("redis")
+
+
+def _says(code: str, *, path: Path | None = None) -> list[str]:
+    """The lines that `code` prints in a fresh Python. `path`: where it finds modules first."""
+    before = "" if path is None else f"import sys; sys.path.insert(0, {str(path)!r})\n"
+    done = subprocess.run(
+        [sys.executable, "-c", before + code],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_asyncio_clusters_and_commands_are_not_imported_by_the_engine() -> None:
+    code = """
+import sys
+import minionize.engines.redis
+for name in ("connection", "client", "cluster", "asyncio", "sentinel"):
+    print(name, "redis." + name in sys.modules)
+"""
+    assert _says(code) == [
+        "connection True", "client False", "cluster False", "asyncio False", "sentinel False"
+    ]  # fmt: skip
+
+
+def test_whoever_wants_the_client_afterwards_has_all_of_it() -> None:
+    code = """
+import minionize.engines.redis
+from minionize.engines.redis import driver
+import importlib.metadata
+import redis
+print(redis.__version__ == importlib.metadata.version("redis"))
+print(redis.Connection is driver.connection.Connection)
+print(redis.ResponseError is driver.exceptions.ResponseError)
+print(redis.asyncio.Redis.__module__, redis.Redis.__module__, redis.RedisCluster.__name__)
+from redis import *
+from redis.sentinel import Sentinel
+print(Sentinel is redis.Sentinel, type(redis).__name__)
+"""
+    assert _says(code) == [
+        "True", "True", "True", "redis.asyncio.client redis.client RedisCluster", "True module"
+    ]  # fmt: skip
+
+
+def test_a_client_that_was_imported_before_stays_as_it_is() -> None:
+    code = """
+import redis
+before = redis
+import minionize.engines.redis
+import redis
+print(redis is before, type(redis).__name__)
+"""
+    assert _says(code) == ["True module"]
+
+
+def test_the_code_of_what_was_put_off_runs_once_for_the_first_who_ask(tmp_path: Path) -> None:
+    package = tmp_path / "heavy"
+    package.mkdir()
+    (package / "__init__.py").write_text(
+        "import time\nprint('runs')\ntime.sleep(0.2)\nfrom heavy.part import small\nlarge = 2\n"
+    )
+    (package / "part.py").write_text("small = 1\n")
+    code = """
+from concurrent.futures import ThreadPoolExecutor
+from minionize.engines.redis.driver import put_off
+put_off("heavy")
+import heavy.part
+print(heavy.part.small)
+with ThreadPoolExecutor(4) as threads:
+    print(list(threads.map(lambda _: heavy.large, range(4))))
+print(hasattr(heavy, "missing"), heavy.small)
+"""
+    assert _says(code, path=tmp_path) == ["1", "runs", "[2, 2, 2, 2]", "False 1"]
+
+
+def test_code_that_fails_says_so_to_each_who_asks(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("raise RuntimeError('out of order')\n")
+    code = """
+from minionize.engines.redis.driver import put_off
+put_off("broken")
+import broken
+for _ in range(2):
+    try:
+        broken.name
+    except RuntimeError as error:
+        print(error)
+"""
+    assert _says(code, path=tmp_path) == ["out of order"] * 2
+
+
+def test_a_client_whose_parts_need_the_whole_is_imported_whole(tmp_path: Path) -> None:
+    package = tmp_path / "redis"
+    package.mkdir()
+    (package / "__init__.py").write_text("first = 1\nfrom redis import backoff\n")
+    (package / "backoff.py").write_text("import redis\n")
+    (package / "connection.py").write_text("import redis.exceptions\n")
+    (package / "exceptions.py").write_text("import redis\n")
+    (package / "retry.py").write_text(
+        "import sys, redis\n"
+        "if type(redis).__name__ != 'module': raise ImportError('the whole first')\n"
+    )
+    code = """
+from minionize.engines.redis import driver
+import redis
+print(type(redis).__name__, redis.first, driver.retry.__name__)
+"""
+    assert _says(_only_driver(code), path=tmp_path) == ["module 1 redis.retry"]
+
+
+def _only_driver(code: str) -> str:
+    """`code`, with the package of the engine not run."""
+    return (
+        "import importlib.util, sys, types\n"
+        "import minionize.engines\n"
+        "spec = importlib.util.find_spec('minionize.engines.redis')\n"
+        "sys.modules[spec.name] = importlib.util.module_from_spec(spec)\n" + code
+    )

@@ -1,0 +1,229 @@
+"""Leases in the loop: suspects, marks, lost ones, spares, and a queue that is away."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from made_worker import Crew, Made, Make, done, make_one
+
+from minionize.contracts.crew import Outcome
+from minionize.contracts.engine import Engine, EngineOptions
+from minionize.engines.registry import open_engine
+from minionize.errors import EngineUnavailable, QueueDamaged
+from minionize.values import Failure, Lease, State
+
+
+@pytest.fixture
+def make() -> Make:
+    return make_one
+
+
+def test_who_crashed_too_often_is_buried_unrun(make: Make) -> None:
+    made = make(done, [0, 1], max_crashes=1, lease_s=5.0)
+    options = EngineOptions(minion_id="crashes", lease_s=2.0)
+    doomed = open_engine(made.url, options)
+    doomed.started(doomed.lease(1, 0))  # and is never heard of again
+    time.sleep(2.1)
+    summary = made.run()
+    assert [lease.text for lease in made.crew.ran] == ["1"]
+    assert (summary.done, summary.dead) == (1, 1)
+    assert made.dead() == {"0": Failure("crashed its minion 1 times", "")}
+
+
+class Wrapped:
+    """An engine that notes what is asked of it, and can be away for a while."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.traits = engine.traits
+        self.url = engine.url
+        self.asked: list[tuple[str, tuple[str, ...]]] = []
+        self.away: Callable[[str], bool] = lambda name: False
+        self.lost: set[str] = set()
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._engine, name)
+
+        def asks(*args: Any, **kwargs: Any) -> Any:
+            if self.away(name):
+                raise EngineUnavailable("memory: gone fishing")
+            if args and not isinstance(args[0], int):
+                self.asked.append((name, tuple(lease.id for lease in args[0])))
+            if name == "extend" and self.lost:
+                lost = [lease for lease in args[0] if lease.id in self.lost]
+                self.lost -= {lease.id for lease in lost}
+                return lost
+            return method(*args, **kwargs)
+
+        return asks
+
+
+def wrapped(made: Made) -> Wrapped:
+    """Put a Wrapped between the minion and its queue."""
+    found: list[Wrapped] = []
+
+    def wrap(engine: Engine) -> Engine:
+        found.append(Wrapped(engine))
+        return found[0]
+
+    engine = wrap(
+        open_engine(made.url, EngineOptions(minion_id="m1", lease_s=made.settings.lease_s))
+    )
+    made.wrap = lambda _: engine
+    return found[0]
+
+
+def test_suspects_are_marked_before_they_start_and_acked_before_the_next(make: Make) -> None:
+    made = make(done, range(5), slots=2)
+    doomed = open_engine(made.url, EngineOptions(minion_id="dies", lease_s=0.05))
+    assert len(doomed.lease(5, 0)) == 5
+    time.sleep(0.1)
+    engine = wrapped(made)
+    started: list[int] = []
+
+    def does(lease: Lease) -> Outcome:
+        marks = [ids for name, ids in engine.asked if name == "started"]
+        assert lease.suspect and marks[-1] == (lease.id,)
+        acked = [id_ for name, ids in engine.asked if name == "ack" for id_ in ids]
+        assert len(acked) == len(made.crew.ran) - 1, "one after the other, each end told first"
+        started.append(int(lease.text))
+        return done(lease)
+
+    made.crew.does = does
+    summary = made.run()
+    assert sorted(started) == list(range(5))
+    assert (summary.done, summary.exit_status) == (5, 0)
+
+
+class Queueing(Crew):
+    """Takes leases behind a run that goes on, as a crew of functions does."""
+
+    def room(self, seconds_each: float | None) -> int:
+        idle = max(0, super().room(None))
+        return idle if seconds_each is None else idle + 4
+
+    def start(self, leases: Sequence[Lease]) -> None:
+        if any(lease.suspect for lease in leases):
+            assert len(leases) == 1 and self.room(None) > 0, "a suspect in a slot that is busy"
+        for lease in leases:
+            self.ran.append(lease)
+            self._ready.append(self.does(lease) or done(lease))
+
+    def wait(self, timeout_s: float) -> list[Outcome]:
+        ready, self._ready = self._ready[:2], self._ready[2:]
+        return ready
+
+
+def test_a_suspect_waits_for_a_slot_that_is_idle(make: Make) -> None:
+    made = make(done, range(20))
+    made.crew = Queueing(done)
+    doomed = open_engine(made.url, EngineOptions(minion_id="dies", lease_s=0.05))
+    assert len(doomed.lease(20, 0)) == 20
+    time.sleep(0.1)
+    made.queue.put(range(20, 60))
+    summary = made.run()
+    assert (summary.done, summary.exit_status) == (60, 0)
+    assert sum(lease.suspect for lease in made.crew.ran) == 20
+
+
+def test_a_run_that_outlasts_a_beat_is_marked_once(make: Make) -> None:
+    made = make(lambda lease: None, [0], lease_s=1.0)
+    engine = wrapped(made)
+
+    def away(name: str) -> bool:
+        if sum(asked == "extend" for asked, _ in engine.asked) >= 5 and made.events.beats >= 5:
+            made.stopping.request("enough", 0)
+        return False
+
+    engine.away = away
+    made.run()
+    assert [ids for name, ids in engine.asked if name == "started"] == [("1",)]
+    assert sum(name == "extend" for name, _ in engine.asked) >= 5
+    assert made.events.beats >= 5
+
+
+def test_a_lost_lease_kills_its_run_and_settles_nothing(make: Make) -> None:
+    made = make(lambda lease: None if lease.text == "0" else done(lease), [0, 1], lease_s=1.0)
+    engine = wrapped(made)
+    engine.lost = {"1"}
+
+    def away(name: str) -> bool:
+        if "lost" in made.events.kinds():
+            made.stopping.request("enough", 0)
+        return False
+
+    engine.away = away
+    summary = made.run()
+    assert summary.lost == 1
+    assert made.crew.log[0] == "abort ['1']"
+    assert not any("1" in ids for name, ids in engine.asked if name in ("ack", "nack", "bury"))
+    assert "lost" in made.events.kinds()
+    assert any("lost the lease of 1" in line for line in made.lines)
+
+
+def test_a_queue_that_is_away_for_a_while_costs_nothing(make: Make) -> None:
+    made = make(done, range(200), slots=2)
+    engine = wrapped(made)
+    calls = itertools.count()
+    engine.away = lambda name: name != "orders" and 5 <= next(calls) < 9
+    summary = made.run()
+    assert (summary.done, summary.lost, summary.exit_status) == (200, 0, 0)
+    assert len(made.crew.ran) == 200
+    assert made.lines[0].startswith("memory: gone fishing; trying again for ")
+    assert "reached again" in made.lines[1]
+
+
+def test_a_queue_that_stays_away_ends_the_minion_with_69(make: Make) -> None:
+    made = make(done, range(200), reconnect_s=0.3)
+    engine = wrapped(made)
+    engine.away = lambda name: name not in ("orders", "close") and len(made.crew.ran) > 20
+    summary = made.run()
+    assert summary.exit_status == 69
+    assert "gone fishing (tried for" in summary.why
+    assert summary.why in made.lines
+
+
+def test_runs_are_given_up_when_nobody_could_renew_their_leases(make: Make) -> None:
+    made = make(lambda lease: None, [0], lease_s=0.3, reconnect_s=1.0)
+    engine = wrapped(made)
+    engine.away = lambda name: name not in ("orders", "close") and bool(made.crew.ran)
+    summary = made.run()
+    assert (summary.exit_status, summary.lost) == (69, 1)
+    assert made.crew.log[0] == "abort ['1']"
+
+
+def test_a_damaged_queue_is_no_matter_of_patience(make: Make) -> None:
+    made = make(done, [1])
+
+    def damaged(name: str) -> bool:
+        if name == "stats":
+            raise QueueDamaged("head: bad checksum; restore it")
+        return False
+
+    wrapped(made).away = damaged
+    summary = made.run()
+    assert summary.exit_status == 69
+    assert "head: bad checksum; restore it" in made.lines
+
+
+def test_spares_go_back_when_a_long_run_holds_the_slot(make: Make) -> None:
+    made = make(lambda lease: None if lease.text == "500" else done(lease), range(2000))
+    engine = wrapped(made)
+    deadline = time.monotonic() + 180
+
+    def away(name: str) -> bool:
+        gave_back = any(asked == "nack" for asked, _ in engine.asked)
+        if gave_back or time.monotonic() > deadline:
+            made.stopping.request("enough", 0)
+        return False
+
+    engine.away = away
+    summary = made.run()
+    assert summary.failed == summary.dead == 0
+    nacks = [ids for name, ids in engine.asked if name == "nack"]
+    assert len(nacks[0]) > 1
+    assert all(entry.attempt == 1 for entry in made.queue.scan(State.WAITING))
