@@ -4,6 +4,8 @@
 #OAR -l nodes=1,walltime=1:0:0
 #OAR -t besteffort
 #OAR -t idempotent
+#OAR --checkpoint 60
+#OAR --signal 12
 
 # oarsub --array 10 -S ./oar.sh
 
@@ -12,4 +14,4 @@ set -eux
 pip install minionize
 
 # exec: so that OAR's signals reach minionize, and not the shell.
-exec minionize echo "hello from $OAR_JOB_ID"
+exec minionize --requeue echo "hello from $OAR_JOB_ID"
