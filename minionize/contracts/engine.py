@@ -126,7 +126,8 @@ class Engine(Protocol):
         """The heartbeat: renew these leases for another `lease_s`; returns the lost ones.
 
         `leases` is everything this minion holds; it is called at least every `lease_s` / 4,
-        also with nothing held, since a minion without leases is alive too.
+        also with nothing held, since a minion without leases is alive too. What returns has
+        reached the broker, at least if the last call did not: patience ends by it.
         EngineUnavailable with `renewed` says that they are renewed, though nothing else can
         be done now.
         """
@@ -142,7 +143,8 @@ class Engine(Protocol):
         """What people told the minions; costs nothing, as of the last lease or extend."""
 
     def stats(self) -> Stats:
-        """What the queue holds, freshly read."""
+        """What the queue holds, freshly read; where that is nothing (`traits.counts`), the broker
+        is asked for something else if the last call did not reach it."""
 
     def close(self) -> None:
         """Make acks durable, give back what is still held (uncharged) and leave the queue.

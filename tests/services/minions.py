@@ -6,20 +6,53 @@ import contextlib
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import minionize
 from minionize.contracts.engine import EngineOptions
-from minionize.engines.registry import open_queue
+from minionize.engines.registry import open_engine, open_queue
+from minionize.errors import EngineUnavailable
 from minionize.values import Entry, Param, State, Stats
 from services.processes import until
+from services.proxy import Proxy
 
 ROOT = str(Path(minionize.__file__).parent.parent)
 MAIN = "from minionize.cli.minionize import main; main()"
 MINION_MAIN = "from minionize.cli.minion import main; main()"
 Process = subprocess.Popen[bytes]
+
+
+def assert_not_reached(url: str, env: Mapping[str, str], proxy: Proxy) -> None:
+    """A minion that holds nothing knows that the server behind `proxy` is away, whatever it
+    calls, and that it is back. `url` leads through the proxy, to a queue without params."""
+    engine = open_engine(url, EngineOptions(lease_s=20, minion_id="sees", env=env))
+    asked: list[Callable[[], object]] = [
+        lambda: engine.lease(1, 0.2),
+        lambda: engine.extend([]),
+        engine.stats,
+    ]
+    with contextlib.closing(engine):
+        for _ in range(3):
+            engine.stats()
+            proxy.cut()
+            seen_by_s = time.monotonic() + 60
+            while all(map(_reached, asked)):
+                assert time.monotonic() < seen_by_s, "the cut is not seen"
+            for each in asked * 2:
+                assert not _reached(each), "what could not ask says that it did"
+            proxy.mend()
+            until(lambda: all(map(_reached, asked)), lambda: "it does not come back")
+
+
+def _reached(call: Callable[[], object]) -> bool:
+    try:
+        call()
+    except EngineUnavailable:
+        return False
+    return True
 
 
 class Minions:

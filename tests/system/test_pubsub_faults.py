@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from services import pubsub
-from services.minions import Minions
+from services.minions import Minions, assert_not_reached
 from services.processes import free_port, until
 from services.proxy import Proxy
 from services.pubsub import Pubsub, fresh
@@ -107,6 +107,13 @@ def test_a_killed_server_ends_minions_with_69(tmp_path: Path, pubsub_server: Pub
                 again.stop()
     finally:
         own.stop()
+
+
+def test_a_minion_that_holds_nothing_sees_that_it_is_away(
+    minions: Minions, pubsub_server: Pubsub, proxy: Proxy
+) -> None:
+    minions.put([])
+    assert_not_reached(minions.url, {**pubsub_server.env, **through(proxy)}, proxy)
 
 
 @pytest.mark.parametrize("how", ["stall", "cut"])

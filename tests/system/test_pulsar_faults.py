@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from services.minions import Minions
+from services.minions import Minions, assert_not_reached
 from services.processes import free_ports, until
 from services.proxy import Proxy
 from services.pulsar import Broker, Shared, jwt, lacking
@@ -111,6 +111,14 @@ def test_a_connection_away_for_less_than_a_lease(
     assert minions.ran().total() <= 36, "an ack that was on its way may be lost, no more"
     stats = minions.stats()
     assert stats.drained, (stats, minions.ran(), said)
+
+
+def test_a_minion_that_holds_nothing_sees_that_it_is_away(
+    behind: tuple[Minions, Proxy, str],
+) -> None:
+    minions, proxy, far = behind
+    minions.put([])
+    assert_not_reached(far, {}, proxy)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from typing import NoReturn
 
 import pytest
 from redis_field import AOF, RedisField, until
+from services.minions import assert_not_reached
 from services.proxy import Proxy
 from services.redis import RedisServer, lacking
 
@@ -90,6 +91,11 @@ def test_breaks_shorter_than_the_lease_cost_nothing(field: RedisField, proxy: Pr
     field.assert_all_done(200)
     again = [param for param, times in Counter(field.lines("ends")).items() if times > 1]
     assert not again, "run twice though the lease lived"
+
+
+def test_a_minion_that_holds_nothing_sees_that_it_is_away(field: RedisField, proxy: Proxy) -> None:
+    field.put([])
+    assert_not_reached(through(proxy), {}, proxy)
 
 
 def test_a_break_longer_than_the_lease_gives_it_to_others(field: RedisField, proxy: Proxy) -> None:

@@ -76,6 +76,16 @@ class Aside:
         is_due = bool(self._due) and min(self._due.values()) <= now_s
         if now_s < (self._looked_at + self._often_s if is_due else self._look_at):
             return
+        self._look(now_s)
+
+    def ask_again(self) -> None:
+        """After a failure, ask the service for something: who has nothing else to ask for, since
+        it holds nothing, would take the service for well again. EngineUnavailable if it is not."""
+        if self._wire.unsure:
+            self._look(self._clock.monotonic())
+            self._wire.unsure = False
+
+    def _look(self, now_s: float) -> None:
         self._looked_at = now_s
         found = self._sort(self._wire.pull(self._wire.names.aside, _LOOK_MOST))
         self._every_s = self._often_s if found else min(2 * self._every_s, self._seldom_s)

@@ -83,6 +83,7 @@ class PubsubEngine:
         """See contracts.engine."""
         if limit <= 0:
             return []
+        self._aside.ask_again()
         acks = self._acks.send()
         try:
             self._renew_brief()
@@ -304,6 +305,7 @@ class PubsubEngine:
     # ---- the heartbeat
     def extend(self, leases: Collection[Lease]) -> Collection[Lease]:
         """See contracts.engine."""
+        self._aside.ask_again()
         self._acks.flush()
         self._take_pending()
         now_s = self._clock.monotonic()
@@ -361,6 +363,7 @@ class PubsubEngine:
 
     def stats(self) -> Stats:
         """See contracts.engine: only what this minion knows to be delayed is known."""
+        self._aside.ask_again()
         self._acks.flush()
         delayed, due_in_s = self._aside.known(self._clock.monotonic())
         return Stats(delayed=delayed or None, due_in_s=due_in_s)

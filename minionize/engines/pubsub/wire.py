@@ -99,6 +99,8 @@ class Wire:
         that is gone, and gives it what comes next."""
         self.types = self._library.types
         self._error: type[Exception] = grpc_module().RpcError
+        self.unsure = False
+        """A call failed for want of the service, and nobody asked again since."""
 
     def close(self) -> None:
         """Close the connection; calls that are under way are cancelled."""
@@ -106,7 +108,9 @@ class Wire:
 
     def failed(self, error: BaseException, procedure: str, name: str) -> Exception:
         """The error to raise instead."""
-        return translated(error, procedure, name, self.names.url)
+        instead = translated(error, procedure, name, self.names.url)
+        self.unsure |= isinstance(instead, EngineUnavailable)
+        return instead
 
     # ---- any procedure
     def send(self, procedure: str, name: str, request: Any, timeout_s: float | None = None) -> Call:
