@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import signal
 import subprocess
 import termios
 from collections.abc import Callable, Sequence
@@ -119,7 +120,9 @@ class _Terminal:
                 os.close(fd)
 
     def take(self) -> None:
-        """What the child calls to make it its own."""
+        """What the child calls to make it its own, and to heed it: a job in the background of a
+        script ignores the key."""
+        signal.signal(signal.SIGQUIT, signal.SIG_DFL)
         if self._its >= 0:
             with contextlib.suppress(OSError):
                 fcntl.ioctl(self._its, termios.TIOCSCTTY, 0)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,17 @@ def test_a_command_that_is_not_here() -> None:
         commands.run(["oarsubb"], "OAR")
 
 
+@pytest.fixture
+def in_the_background() -> Iterator[None]:
+    """As a shell without job control starts what has an `&` behind it."""
+    keys = (signal.SIGINT, signal.SIGQUIT)
+    before = [signal.signal(key, signal.SIG_IGN) for key in keys]
+    yield
+    for key, handler in zip(keys, before, strict=True):
+        signal.signal(key, handler)
+
+
+@pytest.mark.usefixtures("in_the_background")
 @pytest.mark.parametrize("may_be_killed", [True, False])
 def test_one_that_does_not_answer_is_told_and_ended(
     told: list[str], monkeypatch: pytest.MonkeyPatch, may_be_killed: bool
