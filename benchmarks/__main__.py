@@ -8,9 +8,10 @@ the user's cache, at the first run.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
-from benchmarks import results
+from benchmarks import peers, results
 from benchmarks.line import Line
 from benchmarks.rows import ROWS
 
@@ -38,6 +39,8 @@ def main() -> int:
         parser.error(f"no such row: {', '.join(unknown)}; see --list")
     if options.rounds < 1 or options.scale <= 0:
         parser.error("--rounds takes 1 or more, --scale more than 0")
+    if (python := peers.python_of_the_harness()) is not None:
+        os.execv(python, [str(python), "-m", "benchmarks", *sys.argv[1:]])
     for name in options.rows or ROWS:
         row = ROWS[name]
         print(f"== {name}: {row.title}", flush=True)

