@@ -120,6 +120,14 @@ def test_a_full_topic_refuses_feeders_until_minions_made_room(
     assert (status, "1 done" in said) == (0, True), said
 
 
+@pytest.mark.parametrize("policy", ["producer_exception", "producer_request_hold"])
+def test_a_topic_that_becomes_full_under_a_feeder(limited: Limited, policy: str) -> None:
+    """It has no answer to what is on its way then."""
+    limited.quota(policy)
+    with limited.queue() as queue, queue.feeding():
+        assert FULL in refusal(lambda: queue.put(["x" * 10_000] * 10_000))
+
+
 def test_dead_letters_without_room_end_the_minion_and_can_be_purged(limited: Limited) -> None:
     limited.put(["a"])
     dead = f"persistent://{limited.space}/q-minions-dead"

@@ -24,7 +24,7 @@ from minionize.engines.pulsar.decoding import (
     envelope_of,
     failure_of,
 )
-from minionize.engines.pulsar.faults import QUOTA, translated
+from minionize.engines.pulsar.faults import TopicFull, translated
 from minionize.engines.pulsar.place import Place
 from minionize.engines.pulsar.sending import Letter, Sender
 from minionize.engines.pulsar.topics import make_subscription
@@ -150,9 +150,7 @@ class DeadLetters:
         patience_s = _PATIENCE_S
         try:
             self._sender.send(self._topic, [Letter(b"", {MARKER: mine})])
-        except EngineUnavailable as error:
-            if not isinstance(error.__cause__, QUOTA):
-                raise
+        except TopicFull:
             patience_s = _SILENCE_S  # so full that nothing fits; it must be possible to purge it
         while True:
             with translated(self._place, "read dead letters"):

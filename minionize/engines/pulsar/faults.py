@@ -29,10 +29,9 @@ _USAGE = (
     pulsar.UnsupportedVersionError,
     pulsar.IncompatibleSchema,
 )
-QUOTA = (pulsar.ProducerBlockedQuotaExceededError, pulsar.ProducerBlockedQuotaExceededException)
+_QUOTA = (pulsar.ProducerBlockedQuotaExceededError, pulsar.ProducerBlockedQuotaExceededException)
 FULL = "the topic's backlog quota is full: let minions empty it, or raise the quota"
 _LIMITS: tuple[tuple[tuple[type[pulsar.PulsarException], ...], str], ...] = (
-    (QUOTA, FULL),
     (
         (pulsar.ProducerBusy,),
         "the topic has as many producers as it may have: raise maxProducersPerTopic, or wait",
@@ -53,6 +52,10 @@ _LIMITS: tuple[tuple[tuple[type[pulsar.PulsarException], ...], str], ...] = (
     ),
 )
 """What a broker refuses for now, by its settings; whoever keeps them may change them meanwhile."""
+
+
+class TopicFull(EngineUnavailable):
+    """The topic's backlog quota leaves no room."""
 
 
 @contextmanager
@@ -82,6 +85,8 @@ def as_ours(place: Place, what: str, error: pulsar.PulsarException) -> Minionize
             f"{place.url}: a param is larger than the broker takes (maxMessageSize, 5 MiB as a "
             "rule): put the name of a file instead"
         )
+    if isinstance(error, _QUOTA):
+        return TopicFull(f"{place.url}: cannot {what}, {FULL}")
     limit = next((says for kinds, says in _LIMITS if isinstance(error, kinds)), "")
     if limit:
         return EngineUnavailable(f"{place.url}: cannot {what}, {limit}")

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pulsar
 from _pulsar import Result
 
-from minionize.engines.pulsar.faults import FULL, translated
+from minionize.engines.pulsar.faults import FULL, TopicFull, translated
 from minionize.engines.pulsar.place import Place
 from minionize.errors import BadParam, EngineUnavailable
 
@@ -75,6 +75,8 @@ class Sender:
         if not answers.complete.wait(self._patience_s + 10):
             raise EngineUnavailable(f"{self._place.url}: cannot send, no answer: is the broker up?")
         if answers.failed is not None:
+            if answers.failed == Result.Timeout and not producer.is_connected():
+                answers.failed = self._why(topic)
             self._forget(topic, answers.failed)
             raise _failure(self._place, answers)
         return answers.ids
@@ -89,6 +91,17 @@ class Sender:
         with contextlib.suppress(pulsar.PulsarException):
             producer.close()
         return self._producer(topic)
+
+    def _why(self, topic: str) -> Result:
+        """What a time-out was for: a topic that became full meanwhile has the broker drop its
+        producers without a word, and tell only new ones."""
+        try:
+            self._connected(topic)
+        except TopicFull:
+            return Result.ProducerBlockedQuotaExceededError
+        except EngineUnavailable:
+            pass  # the time-out says as much
+        return Result.Timeout
 
     def _producer(self, topic: str) -> pulsar.Producer:
         producer = self._producers.get(topic)
@@ -142,7 +155,7 @@ def _failure(place: Place, answers: _Answers) -> Exception:
         )
     name = str(answers.failed).rpartition(".")[2]
     if name.startswith("ProducerBlockedQuotaExceeded"):
-        return EngineUnavailable(f"{place.url}: cannot send{some}, {FULL}")
+        return TopicFull(f"{place.url}: cannot send{some}, {FULL}")
     return EngineUnavailable(f"{place.url}: cannot send ({name}{some}): is the broker up?")
 
 
