@@ -330,7 +330,8 @@ def test_a_topic_with_partitions_is_a_queue_and_is_counted(
     ask(pulsar_broker.admin, f"persistent/public/default/{topic}/partitions", "PUT", 3)
     minions.put(range(60))
     assert minions.stats().waiting == 60
-    script = f'{NOTE}; test "$1" != 7 || exit 3; sleep 0.1'
+    # The last one: were it given back by who is killed just then, it might be there twice.
+    script = f'{NOTE}; test "$1" != 59 || exit 3; sleep 0.1'
     killed = minions.script(script, "--lease", "5")
     minions.until_ran(5)
     killed.kill()
