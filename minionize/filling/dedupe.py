@@ -176,7 +176,7 @@ class Deduper:
             index.execute("INSERT INTO place VALUES (?)", ids)
             index.execute("COMMIT")
             index.execute("BEGIN")
-        except BaseException:
+        except BaseException:  # Ctrl-C as well
             index.close()
             raise
         return index
@@ -209,7 +209,7 @@ def _opened(path: str) -> sqlite3.Connection:
         index.executescript(_TABLES)
         # One transaction all along: without it each look-up would ask for the file's lock.
         index.execute("BEGIN")
-    except BaseException:
+    except BaseException:  # Ctrl-C as well
         index.close()
         raise
     return index

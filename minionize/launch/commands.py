@@ -86,7 +86,7 @@ def _outcome(argv: Sequence[str], scheduler: str) -> tuple[int, str, str]:
                     f"is given {PATIENCE_S:.0f} s"
                 )
                 out, err = process.communicate(timeout=PATIENCE_S - SILENT_S)
-        except BaseException:
+        except BaseException:  # Ctrl-C as well
             try:
                 process.kill()
             except PermissionError:

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import grpc
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
@@ -219,7 +220,7 @@ class Tokens:
             self._key.public_key().verify(
                 _decoded(signature), signed.encode(), padding.PKCS1v15(), hashes.SHA256()
             )
-        except Exception:
+        except InvalidSignature:
             return False
         claims = json.loads(_decoded(signed.partition(".")[2]))
         return str(claims["scope"]) == "https://www.googleapis.com/auth/pubsub"

@@ -126,7 +126,7 @@ class TwoHosts:
         self.hosts: list[Host] = []
         try:
             self._build(clocks)
-        except BaseException:
+        except BaseException:  # Ctrl-C as well
             self.close()
             raise
 

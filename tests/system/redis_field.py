@@ -6,10 +6,12 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
-from services.redis import RedisServer
+from services.redis import RedisServer, lacking
 
 import minionize
 from minionize.contracts.engine import EngineOptions
@@ -25,7 +27,20 @@ AOF = ("--appendonly", "yes", "--appendfsync", "always")
 RUN = 'echo "$1" >>runs; sleep 0.02; echo "$1" >>ends'
 """A line of shell for a run: `$1` is the param."""
 
+KIND = "valkey"
+
 Process = subprocess.Popen[bytes]
+
+
+@contextmanager
+def at_work(
+    folder: Path, needs_server: Callable[[str], NoReturn], *options: str
+) -> Iterator[RedisServer]:
+    """A server of this test's own; the test is skipped, or fails, where there is none."""
+    if why := lacking(KIND):
+        needs_server(why)
+    with RedisServer(folder / "server", KIND, *options) as server:
+        yield server
 
 
 class RedisField:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -41,16 +42,16 @@ def at_work(
         needs_server(str(error))
 
 
-class Site:
+class Site(ABC):
     """What all have in common: the queue, as a person sees it, and what is said of launches."""
 
     def __init__(self, folder: Path, queue: Path) -> None:
         self.folder = folder
         self.queue = queue
 
+    @abstractmethod
     def minion(self, *args: str, status: int = 0) -> str:
         """Run `minion ARGS`, on this queue; what it printed, of what must end with `status`."""
-        raise NotImplementedError
 
     def stats(self) -> Stats:
         queue = open_queue(f"file:{self.queue}", EngineOptions())

@@ -5,25 +5,24 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from redis_field import RedisField, until
+from redis_field import RedisField, at_work, until
 from services.proxy import Proxy
-from services.redis import RedisServer, lacking
 
 LONG = 'echo "$PPID" >>runs; until test -e go; do sleep 0.05; done; echo "$1" >>ends'
 
 
 @pytest.fixture
 def field(tmp_path: Path, needs_server: Callable[[str], NoReturn]) -> Iterator[RedisField]:
-    if why := lacking("valkey"):
-        needs_server(why)
-    with RedisServer(tmp_path / "server", "valkey") as server:
-        field = RedisField(tmp_path, server)
+    with (
+        at_work(tmp_path, needs_server) as server,
+        closing(RedisField(tmp_path, server)) as field,
+    ):
         yield field
-        field.close()
 
 
 def test_who_dies_meanwhile_takes_no_other_minion_with_it(field: RedisField) -> None:

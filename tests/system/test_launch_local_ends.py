@@ -8,6 +8,8 @@ import pty
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,18 @@ from services.processes import until
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return filled(tmp_path)
+
+
+@contextmanager
+def two_at_work(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """The launch of two minions, each with a run that takes long."""
+    with launched(
+        folder, "-n", "2", "--grace", "0", "--", "sh", "-c", "echo began; sleep 60"
+    ) as it:
+        assert it.stdout is not None
+        for _ in range(2):
+            it.stdout.readline()
+        yield it
 
 
 def test_ctrl_c_stops_gently_and_a_second_one_at_once(folder: Path) -> None:
@@ -55,12 +69,7 @@ def test_a_second_ctrl_c_ends_at_once(folder: Path) -> None:
 
 
 def test_term_gives_back_and_is_75(folder: Path) -> None:
-    with launched(
-        folder, "-n", "2", "--grace", "0", "--", "sh", "-c", "echo began; sleep 60"
-    ) as it:
-        assert it.stdout is not None
-        for _ in range(2):
-            it.stdout.readline()
+    with two_at_work(folder) as it:
         jobs = json.loads(minion(folder, "jobs", "--json")[0])
         assert [job["state"] for job in jobs["jobs"]] == ["running"] * 2
         it.send_signal(signal.SIGTERM)
@@ -101,23 +110,13 @@ def test_launches_that_cant_be_put_on_record_work_all_the_same(folder: Path) -> 
 
 
 def test_cancel_from_elsewhere(folder: Path) -> None:
-    with launched(
-        folder, "-n", "2", "--grace", "0", "--", "sh", "-c", "echo began; sleep 60"
-    ) as it:
-        assert it.stdout is not None
-        for _ in range(2):
-            it.stdout.readline()
+    with two_at_work(folder) as it:
         assert "2 minions told to end" in minion(folder, "cancel", "--all")[0]
         assert it.wait(20) == 75
 
 
 def test_minions_end_with_a_parent_that_is_killed(folder: Path) -> None:
-    with launched(
-        folder, "-n", "2", "--grace", "0", "--", "sh", "-c", "echo began; sleep 60"
-    ) as it:
-        assert it.stdout is not None
-        for _ in range(2):
-            it.stdout.readline()
+    with two_at_work(folder) as it:
         it.kill()
         it.wait(20)
         until(lambda: counts(folder).waiting == 20, lambda: counts(folder), timeout_s=20)

@@ -5,32 +5,39 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from redis_field import AOF, RedisField, until
+from redis_field import AOF, RedisField, at_work, until
 from services.minions import assert_not_reached
 from services.proxy import Proxy
-from services.redis import RedisServer, lacking
+from services.redis import RedisServer
 
-KIND = "valkey"
 EASY = ("--lease", "5", "--reconnect", "30", "-j", "2")
 
 
 @pytest.fixture
 def server(tmp_path: Path, needs_server: Callable[[str], NoReturn]) -> Iterator[RedisServer]:
-    if why := lacking(KIND):
-        needs_server(why)
-    with RedisServer(tmp_path / "server", KIND) as server:
+    with at_work(tmp_path, needs_server) as server:
         yield server
 
 
 @pytest.fixture
 def field(tmp_path: Path, server: RedisServer) -> Iterator[RedisField]:
-    field = RedisField(tmp_path, server)
-    yield field
-    field.close()
+    with closing(RedisField(tmp_path, server)) as field:
+        yield field
+
+
+@pytest.fixture
+def durable(tmp_path: Path, needs_server: Callable[[str], NoReturn]) -> Iterator[RedisField]:
+    """On a server whose data outlives it."""
+    with (
+        at_work(tmp_path, needs_server, *AOF) as server,
+        closing(RedisField(tmp_path, server)) as field,
+    ):
+        yield field
 
 
 @pytest.fixture
@@ -43,27 +50,18 @@ def through(proxy: Proxy) -> str:
     return f"redis://127.0.0.1:{proxy.port}/0?stream=q"
 
 
-def test_the_server_is_killed_and_comes_back_on_its_data(
-    tmp_path: Path, needs_server: Callable[[str], NoReturn]
-) -> None:
-    if why := lacking(KIND):
-        needs_server(why)
-    with RedisServer(tmp_path / "server", KIND, *AOF) as server:
-        field = RedisField(tmp_path, server)
-        try:
-            field.put(range(300))
-            minions = [field.minion(*EASY) for _ in range(2)]
-            for done in (60, 150):
-                field.until_done(done)
-                server.kill()
-                time.sleep(0.5)
-                server.start()
-            assert [field.ended(minion) for minion in minions] == [0, 0]
-            field.assert_all_done(300)
-            for minion in minions:
-                assert "reached again" in field.said(minion)
-        finally:
-            field.close()
+def test_the_server_is_killed_and_comes_back_on_its_data(durable: RedisField) -> None:
+    durable.put(range(300))
+    minions = [durable.minion(*EASY) for _ in range(2)]
+    for done in (60, 150):
+        durable.until_done(done)
+        durable.server.kill()
+        time.sleep(0.5)
+        durable.server.start()
+    assert [durable.ended(minion) for minion in minions] == [0, 0]
+    durable.assert_all_done(300)
+    for minion in minions:
+        assert "reached again" in durable.said(minion)
 
 
 def test_breaks_shorter_than_the_lease_cost_nothing(field: RedisField, proxy: Proxy) -> None:
@@ -200,31 +198,22 @@ def test_rights_that_are_taken_away_end_it_at_once(field: RedisField) -> None:
     client.close()
 
 
-def test_a_server_that_loads_is_waited_for(
-    tmp_path: Path, needs_server: Callable[[str], NoReturn]
-) -> None:
-    if why := lacking(KIND):
-        needs_server(why)
-    with RedisServer(tmp_path / "server", KIND, *AOF) as server:
-        field = RedisField(tmp_path, server)
-        try:
-            field.put(range(20))
-            client = server.client()
-            with client.pipeline(transaction=False) as many:
-                for number in range(8000):
-                    many.set(f"other{number}", number)
-                many.execute()
-            client.close()
-            server.kill()
-            slowly = ("--key-load-delay", "500", "--loading-process-events-interval-bytes", "1024")
-            server.start(*slowly, wait=False)
-            until(server.listens)
-            minion = field.minion(*EASY)
-            assert field.ended(minion) == 0
-            assert "still loading its data" in field.said(minion)
-            field.assert_all_done(20)
-        finally:
-            field.close()
+def test_a_server_that_loads_is_waited_for(durable: RedisField) -> None:
+    durable.put(range(20))
+    client = durable.server.client()
+    with client.pipeline(transaction=False) as many:
+        for number in range(8000):
+            many.set(f"other{number}", number)
+        many.execute()
+    client.close()
+    durable.server.kill()
+    slowly = ("--key-load-delay", "500", "--loading-process-events-interval-bytes", "1024")
+    durable.server.start(*slowly, wait=False)
+    until(durable.server.listens)
+    minion = durable.minion(*EASY)
+    assert durable.ended(minion) == 0
+    assert "still loading its data" in durable.said(minion)
+    durable.assert_all_done(20)
 
 
 @pytest.mark.parametrize(

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from redis_field import RedisField, until
-from services.redis import RedisServer, lacking
+from redis_field import RedisField, at_work, until
 
 LONG = 'touch began; until test -e go; do sleep 0.05; done; echo "$MINION_ID" >>ran'
 
 
 @pytest.fixture
 def field(tmp_path: Path, needs_server: Callable[[str], NoReturn]) -> Iterator[RedisField]:
-    if why := lacking("valkey"):
-        needs_server(why)
-    with RedisServer(tmp_path / "server", "valkey") as server:
-        field = RedisField(tmp_path, server)
+    with (
+        at_work(tmp_path, needs_server) as server,
+        closing(RedisField(tmp_path, server)) as field,
+    ):
         field.env.pop("KUBERNETES_SERVICE_HOST", None)
         yield field
-        field.close()
 
 
 def test_all_but_one_leave_and_that_one_takes_over(field: RedisField) -> None:

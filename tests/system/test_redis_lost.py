@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import pytest
+from redis_field import at_work
 from services.proxy import Proxy
-from services.redis import RedisServer, lacking
+from services.redis import RedisServer
 
 from minionize.contracts.engine import EngineOptions
 from minionize.engines.redis import RedisEngine, open_engine, open_queue
@@ -20,7 +21,6 @@ from minionize.errors import EngineUnavailable
 from minionize.reporters.remote import RemoteReport, RemoteStore
 from minionize.values import Failure, Lease, State, SystemClock
 
-KIND = "valkey"
 CROWD = 200
 """Where there are so many minions each looks every few seconds, and else waits to be woken."""
 
@@ -29,9 +29,7 @@ T = TypeVar("T")
 
 @pytest.fixture
 def server(tmp_path: Path, needs_server: Callable[[str], NoReturn]) -> Iterator[RedisServer]:
-    if why := lacking(KIND):
-        needs_server(why)
-    with RedisServer(tmp_path / "server", KIND) as server:
+    with at_work(tmp_path, needs_server) as server:
         yield server
 
 

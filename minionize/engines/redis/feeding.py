@@ -103,7 +103,7 @@ class Feeder:
                 number += 1
                 count += len(part)
             self._announce(staging, number, count)
-        except BaseException:
+        except BaseException:  # Ctrl-C as well
             with suppress(MinionizeError):
                 self._wire.run("unstage", keys=(staging,))
             raise

@@ -72,7 +72,7 @@ class RedisEngine:
         self._closed = False
         try:
             self._join()
-        except BaseException:
+        except BaseException:  # Ctrl-C as well
             self._wire.drop()
             raise
 

@@ -132,7 +132,7 @@ class Zygote:
             status = 0
         except results.Terminated:
             status = 143
-        except BaseException:
+        except BaseException:  # nothing of it may get back into the zygote's own loop
             sys.excepthook(*sys.exc_info())
         finally:
             children.leave(status)

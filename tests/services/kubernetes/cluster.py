@@ -170,6 +170,6 @@ def keep(program: Path, folder: Path) -> None:
 if __name__ == "__main__":
     try:
         keep(Path(sys.argv[1]), Path(sys.argv[2]))
-    except BaseException:
+    except BaseException:  # whatever it was, who waits for the cluster must know
         Path(sys.argv[2], "failed").touch()
         raise

@@ -38,7 +38,7 @@ class ControlPlane:
         self.certificate = str(folder / "certificates" / "apiserver.crt")
         try:
             self._start_all(peer, manager, scheduler)
-        except BaseException:
+        except BaseException:  # Ctrl-C as well
             self.stop()
             raise
 
