@@ -13,7 +13,9 @@ from hypothesis import settings
 from services.redis import KINDS, RedisServer, lacking
 
 from minionize.contracts.engine import Engine, Queue
-from minionize.engines.redis import RedisEngine, RedisQueue, wire
+from minionize.engines.redis import wire
+from minionize.engines.redis.minion import RedisEngine
+from minionize.engines.redis.people import RedisQueue
 from minionize.testing import Backend, EngineContract, EngineMachine, ManualClock
 
 _numbers = itertools.count()

@@ -15,7 +15,8 @@ from services.redis import RedisServer, lacking
 
 import minionize
 from minionize.contracts.engine import EngineOptions
-from minionize.engines.redis import RedisQueue, open_queue
+from minionize.engines.redis import open_queue
+from minionize.engines.redis.people import RedisQueue
 from minionize.values import Entry, Param, State, Stats
 
 ROOT = str(Path(minionize.__file__).parent.parent)

@@ -10,7 +10,9 @@ import pytest
 from services.redis import RedisServer, lacking
 
 from minionize.contracts.engine import EngineOptions
-from minionize.engines.redis import RedisEngine, RedisQueue, open_engine, open_queue
+from minionize.engines.redis import open_engine, open_queue
+from minionize.engines.redis.minion import RedisEngine
+from minionize.engines.redis.people import RedisQueue
 
 
 @contextlib.contextmanager

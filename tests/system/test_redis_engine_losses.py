@@ -11,7 +11,7 @@ from redis_room import Room, at_work
 from services.proxy import Proxy
 from services.redis import KINDS, RedisServer
 
-from minionize.engines.redis import RedisEngine
+from minionize.engines.redis.minion import RedisEngine
 from minionize.errors import (
     EngineUnavailable,
     NoSuchQueue,

@@ -15,7 +15,8 @@ from services.proxy import Proxy
 from services.redis import RedisServer
 
 from minionize.contracts.engine import EngineOptions
-from minionize.engines.redis import RedisEngine, open_engine, open_queue
+from minionize.engines.redis import open_engine, open_queue
+from minionize.engines.redis.minion import RedisEngine
 from minionize.engines.redis.reports import ReportServer
 from minionize.errors import EngineUnavailable
 from minionize.reporters.remote import RemoteReport, RemoteStore

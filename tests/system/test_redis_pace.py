@@ -12,7 +12,9 @@ from redis_field import until
 from services.redis import RedisServer, lacking
 
 from minionize.contracts.engine import EngineOptions
-from minionize.engines.redis import RedisEngine, RedisQueue, open_engine, open_queue
+from minionize.engines.redis import open_engine, open_queue
+from minionize.engines.redis.minion import RedisEngine
+from minionize.engines.redis.people import RedisQueue
 
 LOOK_S = 3.0
 """One of 400 looks no more often than that."""

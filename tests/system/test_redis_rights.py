@@ -15,8 +15,10 @@ from services.processes import free_port
 from services.redis import RedisServer, lacking
 
 from minionize.contracts.engine import EngineOptions
-from minionize.engines.redis import RedisEngine, RedisQueue, open_engine, open_queue
+from minionize.engines.redis import open_engine, open_queue
 from minionize.engines.redis.feeding import Feeder
+from minionize.engines.redis.minion import RedisEngine
+from minionize.engines.redis.people import RedisQueue
 from minionize.errors import EngineUnavailable, MinionizeError
 from minionize.values import Failure, State
 

@@ -27,7 +27,7 @@ def _says(code: str, *, path: Path | None = None) -> list[str]:
 def test_asyncio_clusters_and_commands_are_not_imported_by_the_engine() -> None:
     code = """
 import sys
-import minionize.engines.redis
+import minionize.engines.redis.minion
 for name in ("connection", "client", "cluster", "asyncio", "sentinel"):
     print(name, "redis." + name in sys.modules)
 """
@@ -38,7 +38,6 @@ for name in ("connection", "client", "cluster", "asyncio", "sentinel"):
 
 def test_whoever_wants_the_client_afterwards_has_all_of_it() -> None:
     code = """
-import minionize.engines.redis
 from minionize.engines.redis import driver
 import importlib.metadata
 import redis
@@ -55,11 +54,25 @@ print(Sentinel is redis.Sentinel, type(redis).__name__)
     ]  # fmt: skip
 
 
+def test_asyncio_is_there_for_whoever_wants_it() -> None:
+    code = """
+import sys
+import minionize.engines.redis.minion
+print("asyncio.base_events" in sys.modules)
+import asyncio
+print(asyncio.queues.Queue.__name__, "asyncio.base_events" in sys.modules)
+print(asyncio.run(asyncio.sleep(0, "slept")))
+print(asyncio.StreamReader is asyncio.streams.StreamReader, type(asyncio).__name__)
+print(asyncio.Queue is asyncio.queues.Queue)
+"""
+    assert _says(code) == ["False", "Queue False", "slept", "True module", "True"]
+
+
 def test_a_client_that_was_imported_before_stays_as_it_is() -> None:
     code = """
 import redis
 before = redis
-import minionize.engines.redis
+import minionize.engines.redis.minion
 import redis
 print(redis is before, type(redis).__name__)
 """
@@ -73,17 +86,19 @@ def test_the_code_of_what_was_put_off_runs_once_for_the_first_who_ask(tmp_path: 
         "import time\nprint('runs')\ntime.sleep(0.2)\nfrom heavy.part import small\nlarge = 2\n"
     )
     (package / "part.py").write_text("small = 1\n")
+    (package / "other.py").write_text("medium = 3\n")
     code = """
 from concurrent.futures import ThreadPoolExecutor
 from minionize.engines.redis.driver import put_off
 put_off("heavy")
 import heavy.part
 print(heavy.part.small)
+print(heavy.other.medium)
 with ThreadPoolExecutor(4) as threads:
     print(list(threads.map(lambda _: heavy.large, range(4))))
 print(hasattr(heavy, "missing"), heavy.small)
 """
-    assert _says(code, path=tmp_path) == ["1", "runs", "[2, 2, 2, 2]", "False 1"]
+    assert _says(code, path=tmp_path) == ["1", "3", "runs", "[2, 2, 2, 2]", "False 1"]
 
 
 def test_code_that_fails_says_so_to_each_who_asks(tmp_path: Path) -> None:
@@ -117,14 +132,4 @@ from minionize.engines.redis import driver
 import redis
 print(type(redis).__name__, redis.first, driver.retry.__name__)
 """
-    assert _says(_only_driver(code), path=tmp_path) == ["module 1 redis.retry"]
-
-
-def _only_driver(code: str) -> str:
-    """`code`, with the package of the engine not run."""
-    return (
-        "import importlib.util, sys, types\n"
-        "import minionize.engines\n"
-        "spec = importlib.util.find_spec('minionize.engines.redis')\n"
-        "sys.modules[spec.name] = importlib.util.module_from_spec(spec)\n" + code
-    )
+    assert _says(code, path=tmp_path) == ["module 1 redis.retry"]

@@ -5,19 +5,26 @@
 
 from __future__ import annotations
 
-from minionize.contracts.engine import EngineOptions
-from minionize.engines.redis.minion import RedisEngine
-from minionize.engines.redis.people import RedisQueue
-from minionize.engines.redis.place import place_of
+from typing import TYPE_CHECKING
 
-__all__ = ["RedisEngine", "RedisQueue", "open_engine", "open_queue"]
+from minionize.contracts.engine import EngineOptions
+
+if TYPE_CHECKING:
+    from minionize.engines.redis.minion import RedisEngine
+    from minionize.engines.redis.people import RedisQueue
 
 
 def open_engine(address: str, options: EngineOptions) -> RedisEngine:
     """Join the queue as a minion. `address` is the whole URL. NoSuchQueue if it is missing."""
+    from minionize.engines.redis.minion import RedisEngine
+    from minionize.engines.redis.place import place_of
+
     return RedisEngine(place_of(address, options.env), options)
 
 
 def open_queue(address: str, options: EngineOptions) -> RedisQueue:
     """A person's face of the queue; `put` makes it if it is missing."""
+    from minionize.engines.redis.people import RedisQueue
+    from minionize.engines.redis.place import place_of
+
     return RedisQueue(place_of(address, options.env), options)

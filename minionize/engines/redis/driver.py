@@ -19,6 +19,17 @@ _lock = threading.RLock()
 _running: set[str] = set()
 
 
+_PARTS = {
+    ("asyncio", "IncompleteReadError"): "exceptions",
+    ("asyncio", "StreamReader"): "streams",
+    ("asyncio", "Lock"): "locks",
+}
+"""What the client asks a package for when it is imported, and the part that has it."""
+_IN_VAIN = ("importlib.metadata", "asyncio", "ipaddress", "random", "textwrap", "tokenize")
+"""What is only imported along: by the client, for its version, its other half and what it may have
+to do one day, and by what the client imports."""
+
+
 class _PutOff(ModuleType):
     """A package whose own code has not run yet. Its parts are imported as usual."""
 
@@ -29,6 +40,11 @@ class _PutOff(ModuleType):
             if type(self) is _PutOff:
                 if me in _running:  # by us: its code imports what wants it
                     raise AttributeError(f"partially initialized module {me!r} has no {name!r}")
+                part = _PARTS.get((me, name))
+                if part is not None:
+                    return getattr(importlib.import_module(f"{me}.{part}"), name)
+                if self._has_part(name):
+                    return importlib.import_module(f"{me}.{name}")
                 spec = self.__spec__
                 assert spec is not None and spec.loader is not None
                 _running.add(me)
@@ -38,6 +54,11 @@ class _PutOff(ModuleType):
                 finally:
                     _running.discard(me)
         return getattr(self, name)
+
+    def _has_part(self, name: str) -> bool:
+        if "__path__" not in self.__dict__ or name.startswith("__"):
+            return False
+        return importlib.util.find_spec(f"{self.__name__}.{name}") is not None
 
 
 def put_off(name: str) -> None:
@@ -65,7 +86,8 @@ def _import_parts() -> None:
 def _imported() -> None:
     if "redis" in sys.modules:
         return
-    put_off("importlib.metadata")  # the client asks it for its version, which nobody needs here
+    for module in _IN_VAIN:
+        put_off(module)
     put_off("redis")
     try:
         _import_parts()

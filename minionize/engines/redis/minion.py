@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import operator
-import random
 from collections.abc import Collection, Sequence
 from functools import partial
 from itertools import repeat
@@ -139,6 +138,9 @@ class RedisEngine:
         if leases:
             return leases, 0.0
         pace_s = min(_SELDOM_S, max(_LOOK_S, _LOOK_PER_MINION_S * minions))
+        # Slow to import, and whoever has something to do needs none.
+        import random
+
         if pace_s > _LOOK_S:
             pace_s *= random.uniform(0.75, 1.0)
         if due == b"":

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from minionize.engines.redis.driver import exceptions
@@ -12,7 +12,7 @@ from minionize.engines.redis.faults import no_queue, translated
 from minionize.engines.redis.place import Place
 from minionize.errors import ForeignVersion, MinionizeError, UsageError
 
-_FOLDER = Path(__file__).with_name("lua")
+_FOLDER = os.path.join(os.path.dirname(__file__), "lua")
 
 Word = str | bytes | int
 
@@ -21,15 +21,19 @@ class Script:
     """A script's text, and the name that the server knows it by."""
 
     def __init__(self, name: str) -> None:
-        text = head() + (_FOLDER / f"{name}.lua").read_text()
-        self.text = text.encode()
+        self.text = (head() + _text_of(name)).encode()
         self.sha = hashlib.sha1(self.text, usedforsecurity=False).hexdigest().encode()
 
 
 @cache
 def head() -> str:
     """What all scripts begin with."""
-    return (_FOLDER / "_head.lua").read_text()
+    return _text_of("_head")
+
+
+def _text_of(name: str) -> str:
+    with open(os.path.join(_FOLDER, f"{name}.lua"), encoding="utf-8") as file:
+        return file.read()
 
 
 @cache
