@@ -44,6 +44,9 @@ class CommandCallback:
         self._folder = self._place(settings.chdir)
         self._stdout = self._place(settings.stdout)
         self._stderr = self._place(settings.stderr)
+        places = (settings.chdir, settings.stdout, settings.stderr)
+        self._only_args = places == (None, None, None) and not (settings.shell or settings.stdin)
+        """Whether runs differ in nothing but their arguments, as most do."""
 
     def check_program(self) -> None:
         """Look for the program before anything is leased: CommandNotFound (127) or
@@ -87,6 +90,8 @@ class CommandCallback:
         UsageError where the very first param lacks a name of CMD, LacksName where a later
         one does; Reject for what can never be an argument.
         """
+        if self._only_args and self._met_param:
+            return Invocation(self._args.expand(lease.text, lease.id, lease.attempt, slot))
         try:
             argv = self._argv(lease, slot)
             folder = self._expanded(self._folder, lease, slot)

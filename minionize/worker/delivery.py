@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 from collections import deque
+from collections.abc import Sized
 
 from minionize.contracts.crew import Outcome, Verdict
 from minionize.worker.output import Sink, Spool
@@ -53,8 +54,10 @@ class Deliveries:
         self._waiting: deque[_Delivery] = deque()
         self._asleep: dict[int, Sink] = {}
 
-    def __len__(self) -> int:
-        return len(self._waiting)
+    @property
+    def waiting(self) -> Sized:
+        """The ended runs whose output is not out yet: always the same object."""
+        return self._waiting
 
     @property
     def stuck(self) -> bool:

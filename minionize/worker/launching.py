@@ -7,6 +7,7 @@ import errno
 import os
 import signal
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from minionize.callbacks.template import LacksName
@@ -71,7 +72,7 @@ class Launcher:
             self._home = os.getcwd()
         # Under nohup HUP stays ignored, as it does for anything else that nohup starts.
         hup = [] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]
-        self._restored = _RESTORED + hup
+        self._exec = partial(os.posix_spawn, setpgroup=0, setsigmask=(), setsigdef=_RESTORED + hup)
 
     def spawn(
         self, lease: Lease, slot: int, invocation: Invocation, actions: Sequence[Any] | None
@@ -110,31 +111,18 @@ class Launcher:
         self, path: str, argv: list[str], env: Mapping[bytes, bytes], actions: Sequence[Any] | None
     ) -> int:
         try:
-            return self._exec(path, argv, env, actions)
+            return self._exec(path, argv, env, file_actions=actions)
         except FileNotFoundError:
             if argv[0] not in self._found:
                 raise
             # It was there before: look along PATH again.
             del self._found[argv[0]]
-            return self._exec(self._program(argv[0]), argv, env, actions)
+            return self._exec(self._program(argv[0]), argv, env, file_actions=actions)
         except OSError as error:
             if error.errno != errno.ENOEXEC:
                 raise
             # A script without #!: every shell runs it, and so do xargs and parallel.
-            return self._exec("/bin/sh", ["/bin/sh", path, *argv[1:]], env, actions)
-
-    def _exec(
-        self, path: str, argv: list[str], env: Mapping[bytes, bytes], actions: Sequence[Any] | None
-    ) -> int:
-        return os.posix_spawn(
-            path,
-            argv,
-            env,
-            file_actions=actions,
-            setpgroup=0,
-            setsigmask=(),
-            setsigdef=self._restored,
-        )
+            return self._exec("/bin/sh", ["/bin/sh", path, *argv[1:]], env, file_actions=actions)
 
     def _start_elsewhere(
         self,

@@ -6,7 +6,7 @@ import select
 from collections.abc import Callable
 
 from minionize.contracts.crew import Outcome, Verdict
-from minionize.worker.delivery import BACKLOG, Deliveries, undelivered
+from minionize.worker.delivery import Deliveries, undelivered
 from minionize.worker.output import Sink
 from minionize.worker.program_slot import Slot
 
@@ -30,15 +30,8 @@ class ProgramOutput:
         self._out = Sink(1, "stdout", on_closed, before)
         self._err = Sink(2, "stderr", on_closed, before)
         self._deliveries = Deliveries(poll)
-
-    def __len__(self) -> int:
-        """How many ended runs have output that is not out yet."""
-        return len(self._deliveries)
-
-    @property
-    def behind(self) -> bool:
-        """Whether too much waits for a slow reader."""
-        return len(self._deliveries) >= BACKLOG
+        self.waiting = self._deliveries.waiting
+        """The ended runs whose output is not out yet."""
 
     @property
     def stuck(self) -> bool:

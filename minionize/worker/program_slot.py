@@ -33,6 +33,7 @@ class Slot:
         "lease",
         "out",
         "pid",
+        "plain",
         "rounds",
         "stdin",
     )
@@ -55,6 +56,8 @@ class Slot:
         """What we did to it: `timeout`, `stop`, `abort`; empty while it goes its own way."""
         self.rounds = 0
         """Of the guard, before it was started."""
+        self.plain = True
+        """Whether the run has no file of its own."""
         self.stdin = -1
         self.draft_out: Draft | None = None
         self.draft_err: Draft | None = None
@@ -82,6 +85,7 @@ class Slot:
 
     def _open(self, wanted: Invocation) -> None:
         """The input that it brings, and files for its output."""
+        self.plain = False
         try:
             if wanted.stdin is not None:
                 self.stdin = open_unlinked(self._folder)
@@ -99,11 +103,6 @@ class Slot:
             raise NotStarted(Verdict.FAILED, f"cannot write its output: {error}") from error
         except OSError as error:
             raise NotStarted(Verdict.FAILED, *_no_output("write", error)) from error
-
-    @property
-    def plain(self) -> bool:
-        """Whether the run has no file of its own."""
-        return self.stdin < 0 and self.draft_out is None and self.draft_err is None
 
     def files_moved(self) -> None:
         """Its files of output are others now."""
@@ -135,6 +134,7 @@ class Slot:
 
     def tidy(self) -> None:
         """Let go of what one run had for itself."""
+        self.plain = True
         if self.draft_err is not None and self.draft_err is not self.draft_out:
             self.draft_err.drop()
         if self.draft_out is not None:

@@ -16,6 +16,7 @@ from minionize.contracts.crew import Outcome, Verdict
 from minionize.errors import MinionizeError, Reject, RetryLater
 from minionize.values import Lease
 from minionize.worker.apart import ApartRuns
+from minionize.worker.delivery import BACKLOG
 from minionize.worker.guard import Guard, kill_marked
 from minionize.worker.hooks import Hooked
 from minionize.worker.judging import judge, verdicts
@@ -23,14 +24,10 @@ from minionize.worker.launching import Launcher, NotStarted, by_callback, spool_
 from minionize.worker.output import above_standard
 from minionize.worker.program_output import ProgramOutput
 from minionize.worker.program_slot import NEVER, Slot
-from minionize.worker.prompt import ask_for_short_slices
+from minionize.worker.short_runs import LONG_S, ShortRuns
 from minionize.worker.terminal import Terminal
 
 LIVE_TICK_S = 0.05
-MANY = 100
-"""After each so many runs it is judged whether the programs are short."""
-SHORT_S = 0.02
-"""If they take less than this, it is worth to ask for short slices."""
 _CAPTURE_TICK_S = 0.25
 _NO_PIDFD_TICK_S = 0.01
 _DONE = Verdict.DONE
@@ -103,6 +100,7 @@ class ProgramCrew:
             on_closed=lambda why: stop(why, 0),
             before=before_output,
         )
+        self._undelivered = self._output.waiting
         self._idle = [
             Slot(
                 index,
@@ -123,24 +121,22 @@ class ProgramCrew:
         elif tty or slots == 1:
             self._tick_s = LIVE_TICK_S
         self._own_peak_kib = 0
-        self._runs = 0
-        self._run_s = 0.0
-        """Runs that ended, and their seconds together, since they were judged the last time."""
-        self._are_short = False
-        """Whether short slices are worth it: once `MANY` runs in a row told so, it stays."""
+        self._short_runs = ShortRuns(slots, time.monotonic(), time.process_time())
         self._strays = 0
 
     def room(self, seconds_each: float | None) -> int:
-        """Idle slots; none while too much output waits for a slow reader."""
-        return 0 if self._output.behind else len(self._idle)
+        """Idle slots; none while too much output waits for a slow reader, and but for one while
+        starts of short programs take too long."""
+        if len(self._undelivered) >= BACKLOG:
+            return 0
+        short_runs = self._short_runs
+        if not short_runs.empty_until:
+            return len(self._idle)
+        began = [slot.began for slot in self._running.values()]
+        return max(0, len(self._idle) - short_runs.empty_slots(time.monotonic(), began))
 
     def start(self, leases: Sequence[Lease]) -> None:
         """Start a program for each."""
-        if self._runs >= MANY and not self._are_short:
-            self._are_short = self._run_s < SHORT_S * self._runs
-            if self._are_short:
-                ask_for_short_slices()
-            self._runs, self._run_s = 0, 0.0
         for lease in leases:
             slot = self._idle.pop()
             try:
@@ -171,6 +167,7 @@ class ProgramCrew:
             raise by_callback(error) from error
         actions = slot.actions(wanted)
         guard = self._guard
+        before = time.monotonic()
         if guard is None:
             slot.pid = pid = self._launcher.spawn(lease, slot.index, wanted, actions)
         else:
@@ -178,6 +175,8 @@ class ProgramCrew:
             slot.pid = pid = self._launcher.spawn(lease, slot.index, wanted, actions)
             guard.hold(slot.index, pid)
         slot.began = now = time.monotonic()
+        if self._short_runs.tight:
+            self._short_runs.started(len(self._running), now - before, now)
         slot.lease = lease
         slot.end = ""
         if self._timeout_s is not None:
@@ -203,11 +202,13 @@ class ProgramCrew:
     def wait(self, timeout_s: float) -> list[Outcome]:
         """Outcomes since the last call."""
         output = self._output
-        if self._ready or (output and not output.stuck):
+        if self._ready or (self._undelivered and not output.stuck):
             timeout_s = 0.0
         elif self._running:
             if self._tick_s < timeout_s:
                 timeout_s = self._tick_s
+            if self._short_runs.empty_until and timeout_s > LONG_S:
+                timeout_s = LONG_S
             if self._next_due is not NEVER:
                 timeout_s = min(timeout_s, max(0.0, self._next_due - time.monotonic()))
         for fd, _ in self._poll.poll(timeout_s * 1000.0 if timeout_s > 0 else 0):
@@ -223,7 +224,7 @@ class ProgramCrew:
                 output.wake(fd)
         if self._next_due is not NEVER and time.monotonic() >= self._next_due:
             self._enforce()
-        if output:
+        if self._undelivered:
             self._ready += output.go_on()
         if self._running and self._tick_s is not NEVER:
             self._tick()
@@ -268,8 +269,8 @@ class ProgramCrew:
             self._guard.release(slot.index)
         _, status, usage = os.wait4(pid, 0)
         seconds = time.monotonic() - slot.began
-        self._runs += 1
-        self._run_s += seconds
+        if not self._short_runs.are_short:
+            self._short_runs.ended(seconds)
         lease = slot.lease
         assert lease is not None
         slot.lease = None
@@ -305,7 +306,9 @@ class ProgramCrew:
         )
         out_size = err_size = 0
         if slot.out is not None and slot.err is not None:
-            out_size, err_size = slot.out.size(), slot.err.size()
+            # `size` of both, without the calls.
+            out_size = os.lseek(slot.out.fd, 0, os.SEEK_END)
+            err_size = os.lseek(slot.err.fd, 0, os.SEEK_END)
         if (
             verdict is not _DONE
             or out_size

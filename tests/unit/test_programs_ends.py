@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from program_crews import Make, Runs, alive, end_of, ends, lease, made_crews, sh
+from program_crews import Make, alive, end_of, ends, lease, made_crews, sh
 from services.processes import until
 
 from minionize.contracts.crew import Verdict
-from minionize.worker import programs
 from minionize.worker.guard import Guard
 
 
@@ -163,23 +162,3 @@ def test_a_guard_that_was_killed_is_replaced(make: Make) -> None:
     finally:
         guard.close()
     assert not guard_of_this_process()
-
-
-# -- short ones ------------------------------------------------------------------------------
-
-
-def test_whether_programs_are_short_is_judged_again(
-    make: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[int] = []
-    monkeypatch.setattr(programs, "ask_for_short_slices", lambda: asked.append(1))
-    monkeypatch.setattr(programs, "MANY", 5)
-    # The first five take 0.4 s each, since one is long; were they kept in mind, ten took 0.2 s.
-    monkeypatch.setattr(programs, "SHORT_S", 0.3)
-    crew = make(Runs("/bin/sleep", append=True))
-    for seconds in (2, 0, 0, 0, 0, 0):
-        end_of(crew, lease(seconds))
-    assert not asked
-    for _ in range(11):
-        end_of(crew, lease(0))
-    assert len(asked) == 1

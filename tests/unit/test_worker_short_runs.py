@@ -1,0 +1,174 @@
+"""Short programs: what is judged of them, and when one slot stays empty for their sake."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from program_crews import Make, Runs, ends, lease, made_crews
+
+from minionize.worker import short_runs
+from minionize.worker.short_runs import (
+    AGAIN_MOST_S,
+    AGAIN_S,
+    JUDGED,
+    LONG_S,
+    RELIEF_S,
+    SHORT_S,
+    WINDOW,
+    ShortRuns,
+)
+
+CPUS = 4
+QUICK_S, SLOW_S = 0.0001, 0.0003
+"""What starts take with a CPU for each, and behind another program."""
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by one each time that short slices are asked for; there are `CPUS` CPUs."""
+    asked: list[int] = []
+    monkeypatch.setattr(short_runs, "ask_for_short_slices", lambda: asked.append(1))
+    monkeypatch.setattr(short_runs, "_cpus", lambda: CPUS)
+    return asked
+
+
+def known() -> ShortRuns:
+    """Runs known as short, some starts with a CPU for each, and nothing left empty, at 1 s."""
+    runs = ShortRuns(CPUS, 0.0, 1.0)
+    for _ in range(JUDGED):
+        runs.ended(0.001)
+    for _ in range(3):
+        runs.started(0, QUICK_S, 0.1)
+    assert runs.empty_slots(1.0, []) == 0
+    return runs
+
+
+def crowded(runs: ShortRuns, seconds: float, now: float) -> bool:
+    """Starts beside busy CPUs; whether a slot stays empty for that."""
+    for _ in range(WINDOW):
+        runs.started(CPUS - 1, seconds, now)
+    return runs.empty_slots(now, []) == 1
+
+
+def test_short_slices_are_asked_for_once_when_all_of_the_last_runs_were_short(
+    asked: list[int],
+) -> None:
+    runs = ShortRuns(1, 0.0, 1.0)
+    runs.ended(2 * SHORT_S * JUDGED)
+    for _ in range(JUDGED - 1):
+        runs.ended(0.001)
+    assert not asked
+    for _ in range(3 * JUDGED):
+        runs.ended(0.001)
+    assert len(asked) == 1
+
+
+@pytest.mark.usefixtures("asked")
+@pytest.mark.parametrize("slots", [1, CPUS - 1, CPUS, CPUS + 1])
+def test_a_slot_stays_empty_at_first_where_there_is_one_for_each_cpu(slots: int) -> None:
+    runs = ShortRuns(slots, 10.0, 1.0)
+    assert runs.tight == (slots == CPUS)
+    assert runs.empty_slots(10.0, [10.0]) == (slots == CPUS)
+    assert runs.empty_slots(10.0 + 0.9 * RELIEF_S, []) == (slots == CPUS)
+    assert runs.empty_slots(10.0 + RELIEF_S, []) == 0
+    assert not runs.empty_until
+
+
+@pytest.mark.usefixtures("asked")
+def test_a_quick_start_is_forgotten_sooner() -> None:
+    runs = ShortRuns(CPUS, 0.0, RELIEF_S)
+    assert runs.empty_slots(0.4 * RELIEF_S, []) == 1
+    assert runs.empty_slots(0.6 * RELIEF_S, []) == 0
+
+
+def test_on_one_cpu_nothing_stays_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(short_runs, "_cpus", lambda: 1)
+    runs = ShortRuns(1, 0.0, 1.0)
+    assert not runs.tight
+    assert runs.empty_slots(0.0, []) == 0
+
+
+@pytest.mark.usefixtures("asked")
+def test_beside_a_long_run_nothing_stays_empty_from_then_on() -> None:
+    runs = ShortRuns(CPUS, 0.0, 1.0)
+    assert runs.empty_slots(2 * LONG_S, [1.5 * LONG_S]) == 1
+    assert runs.empty_slots(3 * LONG_S, [1.5 * LONG_S, 2.9 * LONG_S]) == 0
+    assert runs.empty_slots(3 * LONG_S, []) == 0
+
+
+@pytest.mark.usefixtures("asked")
+def test_one_stays_empty_again_while_starts_beside_busy_cpus_take_long() -> None:
+    runs = known()
+    assert not crowded(runs, QUICK_S, 1.0)
+    assert crowded(runs, SLOW_S, 2.0)
+    assert runs.empty_slots(2.0 + RELIEF_S, []) == 0
+
+
+@pytest.mark.usefixtures("asked")
+def test_what_a_start_takes_has_to_be_known() -> None:
+    """Until it is, one stays empty to find it out."""
+    runs = ShortRuns(CPUS, 0.0, 1.0)
+    for _ in range(JUDGED):
+        runs.ended(0.001)
+    runs.empty_slots(1.0, [])
+    assert crowded(runs, QUICK_S, 1.0)
+
+
+@pytest.mark.usefixtures("asked")
+def test_long_programs_may_take_long_to_start() -> None:
+    runs = ShortRuns(CPUS, 0.0, 1.0)
+    for _ in range(JUDGED):
+        runs.ended(1.0)
+    runs.empty_slots(1.0, [])
+    assert not crowded(runs, SLOW_S, 1.0)
+
+
+@pytest.mark.usefixtures("asked")
+def test_where_it_does_not_help_it_is_tried_ever_more_seldom() -> None:
+    runs = known()
+    began: list[float] = []
+    for tick in range(10_000):
+        now = 1.0 + tick * 0.01
+        was_empty = runs.empty_slots(now, []) == 1
+        if crowded(runs, SLOW_S, now) and not was_empty:
+            began.append(now)
+    gaps = [late - early - RELIEF_S for early, late in pairwise(began)]
+    assert gaps[0] == pytest.approx(AGAIN_S, abs=0.05)
+    assert gaps[2] == pytest.approx(4 * AGAIN_S, abs=0.05)
+    assert gaps[-1] == pytest.approx(AGAIN_MOST_S, abs=0.05)
+    # And soon again once it helped.
+    assert not crowded(runs, QUICK_S, 200.0)
+    assert crowded(runs, SLOW_S, 201.0)
+    assert crowded(runs, SLOW_S, 201.0 + RELIEF_S + 1.1 * AGAIN_S)
+
+
+# -- in a crew of programs ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Make]:
+    with made_crews(tmp_path) as make:
+        yield make
+
+
+@pytest.mark.usefixtures("asked")
+def test_a_crew_leaves_a_slot_empty_but_not_beside_a_long_program(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(short_runs, "RELIEF_S", 3600.0)
+    monkeypatch.setattr("time.process_time", lambda: 7200.0)
+    crew = make(Runs("/bin/sleep", append=True), slots=CPUS)
+    assert crew.room(None) == CPUS - 1
+    crew.start([lease(60) for _ in range(CPUS - 1)])
+    began = time.monotonic()
+    assert not crew.wait(30.0)  # not for so long: somebody may be waiting for the last slot
+    assert time.monotonic() - began < 10.0
+    assert crew.room(None) == 1
+    crew.start([lease(0)])
+    assert crew.room(None) == 0
+    ends(crew)
+    assert crew.room(None) == 1
