@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -58,14 +59,17 @@ def test_asyncio_is_there_for_whoever_wants_it() -> None:
     code = """
 import sys
 import minionize.engines.redis.minion
-print("asyncio.base_events" in sys.modules)
 import asyncio
-print(asyncio.queues.Queue.__name__, "asyncio.base_events" in sys.modules)
+print(asyncio.queues.Queue.__name__)
+print("asyncio.base_events" in sys.modules)
 print(asyncio.run(asyncio.sleep(0, "slept")))
 print(asyncio.StreamReader is asyncio.streams.StreamReader, type(asyncio).__name__)
 print(asyncio.Queue is asyncio.queues.Queue)
 """
-    assert _says(code) == ["False", "Queue False", "slept", "True module", "True"]
+    queue, whole, *others = _says(code)
+    assert [queue, *others] == ["Queue", "slept", "True module", "True"]
+    if int(version("redis").partition(".")[0]) >= 8:  # those before use more of it
+        assert whole == "False"
 
 
 def test_a_client_that_was_imported_before_stays_as_it_is() -> None:
@@ -86,19 +90,17 @@ def test_the_code_of_what_was_put_off_runs_once_for_the_first_who_ask(tmp_path: 
         "import time\nprint('runs')\ntime.sleep(0.2)\nfrom heavy.part import small\nlarge = 2\n"
     )
     (package / "part.py").write_text("small = 1\n")
-    (package / "other.py").write_text("medium = 3\n")
     code = """
 from concurrent.futures import ThreadPoolExecutor
 from minionize.engines.redis.driver import put_off
 put_off("heavy")
 import heavy.part
 print(heavy.part.small)
-print(heavy.other.medium)
 with ThreadPoolExecutor(4) as threads:
     print(list(threads.map(lambda _: heavy.large, range(4))))
 print(hasattr(heavy, "missing"), heavy.small)
 """
-    assert _says(code, path=tmp_path) == ["1", "3", "runs", "[2, 2, 2, 2]", "False 1"]
+    assert _says(code, path=tmp_path) == ["1", "runs", "[2, 2, 2, 2]", "False 1"]
 
 
 def test_code_that_fails_says_so_to_each_who_asks(tmp_path: Path) -> None:

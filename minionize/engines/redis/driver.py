@@ -19,12 +19,11 @@ _lock = threading.RLock()
 _running: set[str] = set()
 
 
-_PARTS = {
-    ("asyncio", "IncompleteReadError"): "exceptions",
-    ("asyncio", "StreamReader"): "streams",
-    ("asyncio", "Lock"): "locks",
+_ALONE = {
+    "asyncio": {"IncompleteReadError": "exceptions", "Lock": "locks", "StreamReader": "streams"}
 }
-"""What the client asks a package for when it is imported, and the part that has it."""
+"""Packages whose parts need nothing of the package itself: what the client asks them for when it is
+imported, and the part that has it."""
 _IN_VAIN = ("importlib.metadata", "asyncio", "ipaddress", "random", "textwrap", "tokenize")
 """What is only imported along: by the client, for its version, its other half and what it may have
 to do one day, and by what the client imports."""
@@ -40,11 +39,12 @@ class _PutOff(ModuleType):
             if type(self) is _PutOff:
                 if me in _running:  # by us: its code imports what wants it
                     raise AttributeError(f"partially initialized module {me!r} has no {name!r}")
-                part = _PARTS.get((me, name))
-                if part is not None:
-                    return getattr(importlib.import_module(f"{me}.{part}"), name)
-                if self._has_part(name):
-                    return importlib.import_module(f"{me}.{name}")
+                names = _ALONE.get(me)
+                if names is not None:
+                    if name in names:
+                        return getattr(importlib.import_module(f"{me}.{names[name]}"), name)
+                    if importlib.util.find_spec(f"{me}.{name}") is not None:
+                        return importlib.import_module(f"{me}.{name}")
                 spec = self.__spec__
                 assert spec is not None and spec.loader is not None
                 _running.add(me)
@@ -54,11 +54,6 @@ class _PutOff(ModuleType):
                 finally:
                     _running.discard(me)
         return getattr(self, name)
-
-    def _has_part(self, name: str) -> bool:
-        if "__path__" not in self.__dict__ or name.startswith("__"):
-            return False
-        return importlib.util.find_spec(f"{self.__name__}.{name}") is not None
 
 
 def put_off(name: str) -> None:
@@ -93,7 +88,8 @@ def _imported() -> None:
         _import_parts()
     except (ImportError, AttributeError):
         # A version whose parts need the whole; or there is none, and that is said now.
-        for name in [name for name in sys.modules if name.partition(".")[0] == "redis"]:
+        halves = ["redis", *(name for name in _ALONE if type(sys.modules.get(name)) is _PutOff)]
+        for name in [name for name in sys.modules if name.partition(".")[0] in halves]:
             del sys.modules[name]
         importlib.import_module("redis")
 
