@@ -190,7 +190,9 @@ class Worker:
         last ones later: together, when an ack must not wait for longer. Returns all outcomes."""
         crew, waiting, stopping, clock = self._crew, self._waiting, self._stopping, self._clock
         now = clock.monotonic()
-        until = min(self._due_at(), now + GATHER_S)
+        if self._link.flush_at is None:
+            self._link.flush_at = now + GATHER_S
+        until = self._due_at()
         # With fewer there is time for a trip to the queue.
         few = self._pace.ahead // 2
         fresh = outcomes
@@ -207,8 +209,6 @@ class Worker:
                 break
             outcomes += fresh
             now = clock.monotonic()
-        if self._link.flush_at is None and now >= until:
-            self._link.flush_at = now
         return outcomes
 
     def _flush(self) -> bool:

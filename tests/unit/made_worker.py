@@ -13,7 +13,7 @@ from minionize.contracts.engine import Engine, EngineOptions, Queue
 from minionize.engines.registry import open_engine, open_queue
 from minionize.events import Event
 from minionize.settings import Settings
-from minionize.values import Failure, Lease, State
+from minionize.values import Clock, Failure, Lease, State
 from minionize.worker.loop import Worker
 from minionize.worker.signals import Stopping
 from minionize.worker.summary import Summary
@@ -126,6 +126,7 @@ class Made:
         self.lines: list[str] = []
         self.stopping = Stopping()
         self.wrap: Callable[[Engine], Engine] = lambda engine: engine
+        self.clock: Clock | None = None
 
     def run(self) -> Summary:
         options = EngineOptions(minion_id="m1", lease_s=self.settings.lease_s)
@@ -136,6 +137,7 @@ class Made:
             self.events,
             self.settings,
             lines=self.lines.append,
+            clock=self.clock,
             stopping=self.stopping,
         )
         summary = worker.run()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import pytest
 from made_worker import Made, Make, done, failed, make_one
@@ -13,7 +14,9 @@ from minionize.contracts.crew import Outcome, Verdict
 from minionize.contracts.engine import Engine, EngineOptions
 from minionize.engines.registry import open_engine
 from minionize.events import Event, Kind
-from minionize.values import Failure, Lease, State
+from minionize.testing import ManualClock
+from minionize.values import Clock, Failure, Lease, State
+from minionize.worker.link import GATHER_S
 
 
 @pytest.fixture
@@ -29,6 +32,49 @@ def test_everything_is_run_once_and_acked(make: Make) -> None:
     assert made.queue.stats().done == 1000
     assert made.events.kinds() == ["begin", *["ack"] * 1000, "end"]
     assert made.lines == [f"1000 done in {summary.seconds:.1f} s"]
+
+
+class Ages:
+    """An engine that notes for how long acks waited."""
+
+    def __init__(self, engine: Engine, clock: Clock, ended_at: dict[str, float]) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._ended_at = ended_at
+        self.seconds: list[float] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def ack(self, leases: Sequence[Lease]) -> None:
+        now = self._clock.monotonic()
+        self.seconds += [now - self._ended_at[lease.id] for lease in leases]
+        self._engine.ack(leases)
+
+
+@pytest.mark.parametrize("run_s", [0.0001, 0.003, 0.007, 0.015])
+def test_an_ack_waits_for_20_ms_at_most(make: Make, run_s: float) -> None:
+    clock = ManualClock()
+    ended_at: dict[str, float] = {}
+
+    def takes_a_while(lease: Lease) -> Outcome:
+        clock.advance(run_s)
+        ended_at[lease.id] = clock.monotonic()
+        return Outcome(lease, Verdict.DONE, 0, run_s)
+
+    made = make(takes_a_while, range(500), reporter="null")
+    made.clock = clock
+    wrapped: list[Ages] = []
+
+    def wrap(engine: Engine) -> Any:
+        wrapped.append(Ages(engine, clock, ended_at))
+        return wrapped[0]
+
+    made.wrap = wrap
+    assert made.run().done == 500
+    assert len(wrapped[0].seconds) == 500
+    # In this crew a run lasts while it is started, and that nobody can interrupt.
+    assert max(wrapped[0].seconds) < GATHER_S + 2.01 * run_s
 
 
 def test_a_failed_attempt_comes_back_and_the_last_one_is_a_dead_letter(make: Make) -> None:
