@@ -130,9 +130,9 @@ def test_a_fault_shorter_than_a_lease_costs_nothing(
     assert status == 0, said
     wanted = {str(number) for number in range(200)}
     if set(minions.ran()) != wanted:
-        # The answer to a pull was lost on its way: the server takes it for held until the lease
-        # of 20 s is over, which is more than that minion waited.
-        status, more = minions.ended(minions.script(NOTE, "--lease", "20", "--idle", "25"))
+        # The answer to a pull was lost on its way: the server takes it for held until the
+        # subscription's own deadline, the 60 s of who made it, is over.
+        status, more = minions.ended(minions.script(NOTE, "--lease", "20", "--idle", "75"))
         assert status == 0, more
     assert set(minions.ran()) == wanted
     assert "dead" not in said
