@@ -18,7 +18,6 @@ from typing import Any
 _lock = threading.RLock()
 _running: set[str] = set()
 
-
 _ALONE = {
     "asyncio": {"IncompleteReadError": "exceptions", "Lock": "locks", "StreamReader": "streams"}
 }

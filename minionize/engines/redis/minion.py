@@ -13,6 +13,7 @@ from minionize.contracts.engine import EngineOptions, Traits
 from minionize.engines.envelope import Undecodable
 from minionize.engines.redis.counting import stats_from
 from minionize.engines.redis.driver import exceptions
+from minionize.engines.redis.looking import LOOK_S, next_look_s
 from minionize.engines.redis.messages import OURS, Counts, lease_of, unread_lease
 from minionize.engines.redis.place import Place
 from minionize.engines.redis.received import NOTHING, Received
@@ -29,11 +30,6 @@ _SMALL = 1000
 """Characters of a text that may stay when it is done."""
 _TEXT = operator.itemgetter(1)
 _TOKEN = operator.attrgetter("token")
-_LOOK_S = 0.25
-"""A lease of a dead minion ends without anybody who could tell: look again."""
-_LOOK_PER_MINION_S = 0.02
-_SELDOM_S = 4.0
-"""What one finds when it looks wakes another: so of many each looks seldom, up to this."""
 _INEXACT_S = 0.12
 """An idle server lets who waits for a time wait up to 0.1 s longer."""
 _STEP_S = 0.02
@@ -97,7 +93,7 @@ class RedisEngine:
             if left_s <= 0:
                 return []
             due_s = self._look_at - now
-            look_s = min(left_s, _LOOK_S, due_s)
+            look_s = min(left_s, LOOK_S, due_s)
             if self._orders.paused or not blocks:
                 clock.sleep(look_s)
                 continue
@@ -105,7 +101,7 @@ class RedisEngine:
                 clock.sleep(min(look_s, _STEP_S))
                 self._look_at = 0.0
                 continue
-            if look_s == due_s < _LOOK_S:
+            if look_s == due_s < LOOK_S:
                 look_s -= _INEXACT_S
             leases = self._wait(limit, look_s)
             if leases:
@@ -137,17 +133,7 @@ class RedisEngine:
         self._drained = drained == 1
         if leases:
             return leases, 0.0
-        pace_s = min(_SELDOM_S, max(_LOOK_S, _LOOK_PER_MINION_S * minions))
-        # Slow to import, and whoever has something to do needs none.
-        import random
-
-        if pace_s > _LOOK_S:
-            pace_s *= random.uniform(0.75, 1.0)
-        if due == b"":
-            return leases, pace_s
-        # All who idle know the moment; they need not all come at once.
-        jitter_s = random.uniform(0.0, min(0.03, 0.001 * (minions - 1)))
-        return leases, min(pace_s, int(due) / 1000 + jitter_s)
+        return leases, next_look_s(minions, due)
 
     def _wait(self, limit: int, wait_s: float) -> list[Lease]:
         """Whoever puts something wakes us; another look may be needed for what is not put."""
