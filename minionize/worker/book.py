@@ -12,7 +12,7 @@ from minionize.values import Clock, Failure, Lease
 from minionize.worker.decisions import INNOCENT, FailuresInARow, Settlement, settle
 from minionize.worker.delivery import UNDELIVERED
 from minionize.worker.lines import FailureLines, last_line, printable
-from minionize.worker.link import GATHER_S, Link
+from minionize.worker.link import Link
 from minionize.worker.memory import OomKills
 from minionize.worker.pace import Pace
 from minionize.worker.summary import Summary
@@ -128,8 +128,8 @@ class Book:
                     "what the function returns is lost under the null reporter: "
                     "--reporter json keeps it"
                 )
-        if acks and link.flush_at is None:
-            link.flush_at = now + GATHER_S
+        if acks:
+            link.gather(now)
         if count:
             self._pace.ended(count, seconds, now)
         return urgent

@@ -136,6 +136,10 @@ class Link:
             self._nacks.setdefault(key, []).append(lease)
         elif settlement.failure is not None:
             self._buries.append((lease, settlement.failure))
+        self.gather(now)
+
+    def gather(self, now: float) -> None:
+        """From now on there is something to tell: it waits for more, but no longer than that."""
         if self.flush_at is None:
             self.flush_at = now + GATHER_S
 

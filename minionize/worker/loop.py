@@ -19,7 +19,7 @@ from minionize.worker.decisions import lease_limit
 from minionize.worker.ending import Ending
 from minionize.worker.guard import Guard
 from minionize.worker.lines import last_words
-from minionize.worker.link import GATHER_S, Link
+from minionize.worker.link import Link
 from minionize.worker.live import Live
 from minionize.worker.pace import Pace
 from minionize.worker.signals import Stopping
@@ -190,8 +190,7 @@ class Worker:
         last ones later: together, when an ack must not wait for longer. Returns all outcomes."""
         crew, waiting, stopping, clock = self._crew, self._waiting, self._stopping, self._clock
         now = clock.monotonic()
-        if self._link.flush_at is None:
-            self._link.flush_at = now + GATHER_S
+        self._link.gather(now)
         until = self._due_at()
         # With fewer there is time for a trip to the queue.
         few = self._pace.ahead // 2

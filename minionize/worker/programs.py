@@ -168,11 +168,10 @@ class ProgramCrew:
         actions = slot.actions(wanted)
         guard = self._guard
         before = time.monotonic()
-        if guard is None:
-            slot.pid = pid = self._launcher.spawn(lease, slot.index, wanted, actions)
-        else:
+        if guard is not None:
             slot.rounds = guard.rounds()
-            slot.pid = pid = self._launcher.spawn(lease, slot.index, wanted, actions)
+        slot.pid = pid = self._launcher.spawn(lease, slot.index, wanted, actions)
+        if guard is not None:
             guard.hold(slot.index, pid)
         slot.began = now = time.monotonic()
         if self._short_runs.tight:

@@ -5,7 +5,7 @@ and each program has to get a CPU at once. Linux gives a new process the CPU tha
 within the last tenth of a second. A minion's start keeps one CPU busy for longer than that, so
 programs are put on another one, behind the program that runs there, while the minion waits beside
 an idle CPU: posix_spawn returns when the program begins. The idle CPU pulls some of them over, and
-counts their work as its own; so this may go on for minutes, and costs up to a third of the speed.
+counts their work as its own; so this may go on to the end, and costs up to a third of the speed.
 It ends when the minion's CPU has less to do for a tenth of a second: one slot stays empty.
 """
 
@@ -28,7 +28,7 @@ WINDOW = 16
 TOO_LONG = 1.6
 """so many times what a start takes while there is a CPU for it."""
 RELIEF_S = 0.08
-"""For so long one slot stays empty then; at first half as long as the start took, at most."""
+"""For so long one slot stays empty then; at the start half as long as this took, at most."""
 AGAIN_S = 0.25
 """So much later at the earliest it may be again; twice as much each time that it did not help,"""
 AGAIN_MOST_S = 8.0
@@ -103,8 +103,5 @@ def _median(seconds: Sequence[float]) -> float:
 
 
 def _cpus() -> int:
-    """How many this process may use, or 0 where the system is none that puts them so."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:
-        return 0
+    """Where programs may be put: a quota, as `settings.machine` knows, takes no CPU away."""
+    return len(os.sched_getaffinity(0))

@@ -112,6 +112,16 @@ class Events:
         return [event.kind.value for event in self.seen]
 
 
+class Around:
+    """An engine that does what another one does, but for what a subclass says."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+
 class Made:
     """A queue, and a minion of it."""
 

@@ -6,7 +6,7 @@ import threading
 from typing import Any
 
 import pytest
-from made_worker import Make, done, failed, make_one
+from made_worker import Around, Make, done, failed, make_one
 
 from minionize.contracts.crew import Outcome, Verdict
 from minionize.contracts.engine import Engine, EngineOptions
@@ -139,16 +139,13 @@ def test_under_kubernetes_nothing_but_a_drained_queue_is_0(make: Make) -> None:
     assert (made.run().exit_status, made.queue.stats().dead) == (1, 1)
 
 
-class Others:
+class Others(Around):
     """An engine with a param that another minion holds, and other minions that are idle."""
 
     def __init__(self, engine: Engine, before: int | None) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self.before = before
         self.asked = 0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._engine, name)
 
     def idle_before(self, enough: int) -> int | None:
         self.asked += 1
@@ -204,15 +201,12 @@ def test_who_else_is_idle_is_asked_seldom(make: Make) -> None:
     holder.close()
 
 
-class OfAThousand:
+class OfAThousand(Around):
     """An engine of so many minions that each asks seldom; how often it was asked for the stats."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self.asked = 0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._engine, name)
 
     def stats(self) -> Stats:
         self.asked += 1

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import pytest
-from made_worker import Made, Make, done, failed, make_one
+from made_worker import Around, Made, Make, done, failed, make_one
 
 from minionize.contracts.crew import Outcome, Verdict
 from minionize.contracts.engine import Engine, EngineOptions
@@ -34,17 +34,14 @@ def test_everything_is_run_once_and_acked(make: Make) -> None:
     assert made.lines == [f"1000 done in {summary.seconds:.1f} s"]
 
 
-class Ages:
+class Ages(Around):
     """An engine that notes for how long acks waited."""
 
     def __init__(self, engine: Engine, clock: Clock, ended_at: dict[str, float]) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._clock = clock
         self._ended_at = ended_at
         self.seconds: list[float] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._engine, name)
 
     def ack(self, leases: Sequence[Lease]) -> None:
         now = self._clock.monotonic()

@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from program_crews import Make, Runs, ends, lease, made_crews
+from program_crews import Make, Runs, end_of, ends, lease, made_crews
 
 from minionize.worker import short_runs
 from minionize.worker.short_runs import (
@@ -36,14 +36,20 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return asked
 
 
-def known() -> ShortRuns:
-    """Runs known as short, some starts with a CPU for each, and nothing left empty, at 1 s."""
+def judged(run_s: float) -> ShortRuns:
+    """Runs that took so long, and nothing left empty, at 1 s."""
     runs = ShortRuns(CPUS, 0.0, 1.0)
     for _ in range(JUDGED):
-        runs.ended(0.001)
+        runs.ended(run_s)
+    assert runs.empty_slots(1.0, []) == 0
+    return runs
+
+
+def known() -> ShortRuns:
+    """The same, known as short, and what a start takes with a CPU for it."""
+    runs = judged(0.001)
     for _ in range(3):
         runs.started(0, QUICK_S, 0.1)
-    assert runs.empty_slots(1.0, []) == 0
     return runs
 
 
@@ -111,20 +117,12 @@ def test_one_stays_empty_again_while_starts_beside_busy_cpus_take_long() -> None
 @pytest.mark.usefixtures("asked")
 def test_what_a_start_takes_has_to_be_known() -> None:
     """Until it is, one stays empty to find it out."""
-    runs = ShortRuns(CPUS, 0.0, 1.0)
-    for _ in range(JUDGED):
-        runs.ended(0.001)
-    runs.empty_slots(1.0, [])
-    assert crowded(runs, QUICK_S, 1.0)
+    assert crowded(judged(0.001), QUICK_S, 1.0)
 
 
 @pytest.mark.usefixtures("asked")
 def test_long_programs_may_take_long_to_start() -> None:
-    runs = ShortRuns(CPUS, 0.0, 1.0)
-    for _ in range(JUDGED):
-        runs.ended(1.0)
-    runs.empty_slots(1.0, [])
-    assert not crowded(runs, SLOW_S, 1.0)
+    assert not crowded(judged(1.0), SLOW_S, 1.0)
 
 
 @pytest.mark.usefixtures("asked")
@@ -172,3 +170,37 @@ def test_a_crew_leaves_a_slot_empty_but_not_beside_a_long_program(
     assert crew.room(None) == 0
     ends(crew)
     assert crew.room(None) == 1
+
+
+def test_a_crew_judges_again_whether_its_programs_are_short(
+    asked: list[int], make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(short_runs, "JUDGED", 5)
+    # The first five take 0.4 s each, since one is long; were they kept in mind, ten took 0.2 s.
+    monkeypatch.setattr(short_runs, "SHORT_S", 0.3)
+    crew = make(Runs("/bin/sleep", append=True))
+    for seconds in (2, 0, 0, 0, 0, 0):
+        end_of(crew, lease(seconds))
+    assert not asked
+    for _ in range(11):
+        end_of(crew, lease(0))
+    assert len(asked) == 1
+
+
+@pytest.mark.usefixtures("asked")
+def test_a_crew_leaves_a_slot_empty_when_starts_take_too_long(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.process_time", lambda: 0.0)
+    for name, value in {"JUDGED": 1, "WINDOW": 1, "SHORT_S": 3600.0, "LONG_S": 3600.0}.items():
+        monkeypatch.setattr(short_runs, name, value)
+    monkeypatch.setattr(short_runs, "RELIEF_S", 3600.0)
+    crew = make(Runs("/bin/sleep", append=True), slots=CPUS)
+    end_of(crew, lease(0))
+    assert crew.room(None) == CPUS
+    crew.start([lease(60) for _ in range(CPUS - 1)])
+    assert crew.room(None) == 1
+    # Beside three that go on; what a start takes with a CPU for it is not known yet.
+    monkeypatch.setattr(short_runs, "_FEW", 100)
+    end_of(crew, lease(0))
+    assert crew.room(None) == 0
