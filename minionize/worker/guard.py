@@ -5,8 +5,9 @@ one is a memory write, so a run costs no system call for it. When the minion is 
 included) the guard kills the groups, then whatever still carries the minion's id in its
 environment: children that made a session of their own, and one that was being started just
 then. What belongs to somebody else, as a container to its runtime, is ended by a command that
-the guard was told of. It also acts when the minion's beat stands still for the lease time, since
-then the leases are lost and others run these params.
+the guard was told of. It does all that, too, when the minion's beat stands still for the lease
+time, since then the leases are lost and others run these params. Such a round takes a while: what
+the minion started before its end, and died of KILL, is taken for killed by it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from collections.abc import Sequence
 _ID_BYTES = 256
 _PATH_BYTES = 1024
 _GROUPS = 8192
-_BEAT, _LEASE_MS, _STARTED, _ROUNDS = 0, 1, 2, 3
+_BEAT, _LEASE_MS, _STARTED, _STARTING, _ROUNDS, _ROUNDS_OVER = range(6)
 _HEAD_INTS = 16
 _ID = _HEAD_INTS * 4
 _SCRATCH = _ID + _ID_BYTES
@@ -141,19 +142,30 @@ class Guard:
         """The minion is well."""
         self._head[_BEAT] = (self._head[_BEAT] + 1) & 0xFFFFFFFF
 
+    def starting(self) -> None:
+        """A program is about to start. It runs before `hold` can tell the guard: a minion may
+        be stopped or killed in between."""
+        self._head[_STARTING] = self._head[_STARTED] = 1
+
     def hold(self, index: int, pgid: int) -> None:
         """Process group `pgid` runs in slot `index` (below `capacity`)."""
         self._groups[index] = pgid
         self._head[_STARTED] = 1
+        self._head[_STARTING] = 0
 
     def release(self, index: int) -> None:
         """Nothing of that group is alive; call it before its leader is reaped."""
         self._groups[index] = 0
 
     def rounds(self) -> int:
-        """How often the guard took the minion for hung and killed its groups. What was started
-        before the last round and died of KILL died of that."""
-        return self._head[_ROUNDS]
+        """How often the guard took the minion for hung, killed what it had started, and was
+        done with that: for `killed_since`, before something is started."""
+        return self._head[_ROUNDS_OVER]
+
+    def killed_since(self, rounds: int) -> bool:
+        """Whether what was started when there were so many `rounds`, and died of KILL, died of
+        one."""
+        return self._head[_ROUNDS] != rounds
 
     def close_in_child(self) -> None:
         """Let go of the pipe in a forked child, which would keep the guard waiting."""
@@ -229,6 +241,7 @@ def _stand_guard(shared: mmap.mmap, pipe: int, minion: int | None) -> None:
     ends.register(pipe, select.POLLIN)
     if minion is not None:
         ends.register(minion, select.POLLIN)
+    head[_ROUNDS_OVER] = head[_ROUNDS]  # one before us may have been killed in the middle
     beat, still = head[_BEAT], 0
     while True:
         lease_ms = head[_LEASE_MS]
@@ -237,19 +250,19 @@ def _stand_guard(shared: mmap.mmap, pipe: int, minion: int | None) -> None:
             break
         still = still + 1 if lease_ms and head[_BEAT] == beat else 0
         beat = head[_BEAT]
-        if still > _LOOKS and any(pgid > 1 for pgid in groups):
+        if still > _LOOKS and (head[_STARTING] or any(pgid > 1 for pgid in groups)):
             # First, or the minion might see its runs die and not know why.
             head[_ROUNDS] = (head[_ROUNDS] + 1) & 0xFFFFFFFF
             _kill_groups(groups)
-            if _sweep(view):
-                # And what it began meanwhile.
-                head[_ROUNDS] = (head[_ROUNDS] + 1) & 0xFFFFFFFF
+            # One look: a minion that goes on now starts others. If it does not, we come again.
+            _kill_marked_as(view)
+            _sweep(view)
+            head[_ROUNDS_OVER] = head[_ROUNDS]
     held = _kill_groups(groups)
-    minion_id = _text(view, _ID, _ID_BYTES)
-    if head[_STARTED] and minion_id:
+    if head[_STARTED]:
         # One that ended in good order was not just about to start something.
         orderly = minion is not None and not _ended(minion)
-        _kill_strays(b"MINION_ID=" + minion_id, looks=1 if orderly else 2)
+        _kill_strays(view, looks=1 if orderly else 2)
         if held or not orderly:
             _sweep(view)
     scratch = _text(view, _SCRATCH, _PATH_BYTES)
@@ -284,11 +297,11 @@ def _kill_groups(groups: memoryview) -> bool:
     return some
 
 
-def _sweep(view: memoryview) -> bool:
-    """Run the sweeper, for a minute at most; whether there is one."""
+def _sweep(view: memoryview) -> None:
+    """Run the sweeper, if there is one, for a minute at most."""
     words = _text(view, _SWEEPER, _PATH_BYTES)
     if not words:
-        return False
+        return
     # Not with our signals, which are ignored; the shell of it would pass that on.
     numbers = [*range(1, 16), signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU]
     catchable = [one for one in numbers if one not in (signal.SIGKILL, signal.SIGSTOP)]
@@ -302,7 +315,6 @@ def _sweep(view: memoryview) -> bool:
                 os.waitpid(pid, 0)
                 break
             time.sleep(0.02)
-    return True
 
 
 def _ended(pidfd: int) -> bool:
@@ -311,8 +323,9 @@ def _ended(pidfd: int) -> bool:
     return bool(poll.poll(0))
 
 
-def _kill_strays(mark: bytes, looks: int, patience_s: float = 5.0) -> None:
-    """KILL whatever carries `mark` in its environment, until `looks` in a row found nothing.
+def _kill_strays(view: memoryview, looks: int, patience_s: float = 5.0) -> None:
+    """KILL whatever carries the minion's id in its environment, until `looks` in a row found
+    nothing.
 
     A process that is between vfork and exec still shows its parent's environment, and one that
     forks may be ahead of us: so one look is not enough.
@@ -320,9 +333,15 @@ def _kill_strays(mark: bytes, looks: int, patience_s: float = 5.0) -> None:
     until = time.monotonic() + patience_s
     clean = 0
     while clean < looks and time.monotonic() < until:
-        clean = 0 if kill_marked((mark,)) else clean + 1
+        clean = 0 if _kill_marked_as(view) else clean + 1
         if clean < looks:
             time.sleep(0.05)
+
+
+def _kill_marked_as(view: memoryview) -> int:
+    """KILL every process that carries the minion's id; how many."""
+    minion_id = _text(view, _ID, _ID_BYTES)
+    return kill_marked((b"MINION_ID=" + minion_id,)) if minion_id else 0
 
 
 def kill_marked(marks: tuple[bytes, ...]) -> int:

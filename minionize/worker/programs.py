@@ -170,6 +170,7 @@ class ProgramCrew:
         before = time.monotonic()
         if guard is not None:
             slot.rounds = guard.rounds()
+            guard.starting()
         slot.pid = pid = self._launcher.spawn(lease, slot.index, wanted, actions)
         if guard is not None:
             guard.hold(slot.index, pid)
@@ -283,7 +284,7 @@ class ProgramCrew:
                 slot.end = "stop"
         if status or slot.end:
             guard = self._guard
-            stood_still = guard is not None and guard.rounds() != slot.rounds
+            stood_still = guard is not None and guard.killed_since(slot.rounds)
             verdict, reason = judge(exit_status, self._verdicts, slot.end, stood_still)
             if slot.end in ("timeout", "abort"):
                 self._kill_strays(lease.id)

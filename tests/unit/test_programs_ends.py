@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -125,10 +126,26 @@ def test_a_minion_that_stood_still_charges_none_of_its_programs(make: Make) -> N
         outcomes = ends(crew, 3)
         assert {outcome.verdict for outcome in outcomes} == {Verdict.ABORTED}
         guard.arm("", lease_s=1000)
+        until(lambda: not guard.killed_since(guard.rounds()))
         crew.start([lease(4, "4")])
         os.killpg(next(iter(crew._running.values())).pid, signal.SIGKILL)
         (outcome,) = ends(crew)
         assert (outcome.verdict, outcome.reason) == (Verdict.FAILED, "signal SIGKILL")
+    finally:
+        guard.close()
+
+
+def test_a_program_that_the_guard_was_not_told_of_yet_does_not_outlive_the_lease() -> None:
+    guard = Guard.start()
+    try:
+        guard.arm("m1-told-late", lease_s=0.2)
+        before = guard.rounds()
+        guard.starting()
+        env = {**os.environ, "MINION_ID": "m1-told-late"}
+        program = subprocess.Popen(["sleep", "600"], env=env, start_new_session=True)
+        # And here the minion is stopped.
+        assert program.wait(60) == -signal.SIGKILL
+        assert guard.killed_since(before)
     finally:
         guard.close()
 

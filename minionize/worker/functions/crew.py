@@ -351,7 +351,7 @@ class FunctionCrew:
 
     def _stood_still(self) -> bool:
         """Whether the guard ended the children, since it took us for hung."""
-        return self._guard is not None and self._guard.rounds() != self._rounds
+        return self._guard is not None and self._guard.killed_since(self._rounds)
 
     def _release(self) -> None:
         if self._guard is not None:
