@@ -73,7 +73,9 @@ class Beating:
         if now < self._beat_at:
             return
         link = self._link
-        lost = link.extend()
+        # What has just come needs no renewal, and a minion that dies during one leaves two copies
+        # of a param where its broker can't replace one by another.
+        lost = () if link.is_fresh(now, self._beat_s / 2) else link.extend()
         if lost:
             self._lose(lost, "another minion has it")
         if link.down:

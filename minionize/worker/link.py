@@ -61,6 +61,9 @@ class Link:
         self._retry_at = 0.0
         self._retry_s = _FIRST_RETRY_S
         self._renewed_at = clock.monotonic()
+        """All leases were good then."""
+        self._taken_at = self._renewed_at
+        """The first of what is held came then."""
         self._stuck: set[str] = set()
         """What could not be written, though the queue can be read and leases renewed: a full
         disk. Only writing it tells that the queue is well again."""
@@ -106,15 +109,16 @@ class Link:
         """Whether the leases must be given up, since they could not be renewed in time."""
         return bool(self.held) and now - self._renewed_at > self._lease_s
 
-    def since_renewed(self, now: float) -> float:
-        """Seconds since all leases were renewed."""
-        return now - self._renewed_at
+    def is_fresh(self, now: float, within_s: float) -> bool:
+        """Whether all that is held was taken since `within_s` before `now`."""
+        return bool(self.held) and not self.down and now - self._taken_at < within_s
 
     def lease(self, limit: int, wait_s: float) -> Sequence[Lease]:
         """Up to `limit` params; they are held from now on."""
         if self._waits() or "flush" in self._stuck:
             return ()
-        if not self.held:
+        first = not self.held
+        if first:
             self._renewed_at = self._clock.monotonic()
         try:
             self._return_given_up()
@@ -123,6 +127,9 @@ class Link:
             self._failed(error)
             return ()
         if leases:
+            if first:
+                # The queue may have waited for them.
+                self._taken_at = self._clock.monotonic()
             self._reached()
             self.held.update(zip(map(_ID, leases), leases, strict=True))
         return leases

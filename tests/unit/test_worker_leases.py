@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import pytest
-from made_worker import Crew, Made, Make, done, make_one
+from made_worker import Around, Crew, Made, Make, done, make_one
 
-from minionize.contracts.crew import Outcome
+from minionize.contracts.crew import Outcome, Verdict
 from minionize.contracts.engine import Engine, EngineOptions
 from minionize.engines.registry import open_engine
 from minionize.errors import EngineUnavailable, QueueDamaged
+from minionize.testing import ManualClock
 from minionize.values import Failure, Lease, State
 
 
@@ -144,6 +145,53 @@ def test_a_run_that_outlasts_a_beat_is_marked_once(make: Make) -> None:
     assert [ids for name, ids in engine.asked if name == "started"] == [("1",)]
     assert sum(name == "extend" for name, _ in engine.asked) >= 5
     assert made.events.beats >= 5
+
+
+class WaitsLong(Around):
+    """An engine whose queue gets its first param after almost a beat."""
+
+    def __init__(self, engine: Engine, clock: ManualClock, wait_s: float) -> None:
+        super().__init__(engine)
+        self._clock = clock
+        self._wait_s = wait_s
+        self.taken_at: dict[str, float] = {}
+        self.renewed_after: dict[str, float] = {}
+
+    def lease(self, limit: int, wait_s: float) -> Sequence[Lease]:
+        self._clock.advance(self._wait_s)
+        self._wait_s = 0.0
+        leases: Sequence[Lease] = self._engine.lease(1, wait_s)
+        self.taken_at.update({lease.id: self._clock.monotonic() for lease in leases})
+        return leases
+
+    def extend(self, leases: Collection[Lease]) -> Collection[Lease]:
+        for lease in leases:
+            after_s = self._clock.monotonic() - self.taken_at[lease.id]
+            self.renewed_after.setdefault(lease.id, after_s)
+        lost: Collection[Lease] = self._engine.extend(leases)
+        return lost
+
+
+def test_what_has_just_come_is_not_renewed_and_in_time_after_that(make: Make) -> None:
+    lease_s, clock = 8.0, ManualClock()
+
+    def takes_a_while(lease: Lease) -> Outcome:
+        seconds = 0.2 if lease.text == "0" else lease_s / 2
+        clock.advance(seconds)
+        return Outcome(lease, Verdict.DONE, 0, seconds)
+
+    made = make(takes_a_while, [0, 1], lease_s=lease_s)
+    made.clock = clock
+    engines: list[WaitsLong] = []
+
+    def wrap(engine: Engine) -> Any:
+        engines.append(WaitsLong(engine, clock, lease_s / 4 - 0.1))
+        return engines[0]
+
+    made.wrap = wrap
+    assert made.run().done == 2
+    assert list(engines[0].renewed_after) == ["2"], "the first one ran while a beat was due"
+    assert engines[0].renewed_after["2"] <= lease_s / 2
 
 
 def test_a_lost_lease_kills_its_run_and_settles_nothing(make: Make) -> None:
