@@ -55,6 +55,8 @@ class Link:
         self._say = say
         self._checkpoints = checkpoints
         self._down_since: float | None = None
+        self._away_since: float | None = None
+        """As `_down_since`, but for taking params, if it does all else."""
         self._lost_since: float | None = None
         """Down, and nobody else was seen to reach it since."""
         self._told_down = False
@@ -65,8 +67,11 @@ class Link:
         self._taken_at = self._renewed_at
         """The first of what is held came then."""
         self._stuck: set[str] = set()
-        """What could not be written, though the queue can be read and leases renewed: a full
-        disk. Only writing it tells that the queue is well again."""
+        """What could not be done, though the queue can be read and leases renewed: a full disk.
+        Only doing it tells that the queue is well again."""
+        self._untaken = ""
+        """`failed` when no params could be taken; `alone` when something else could be done
+        since then, which is no wonder the first time."""
         self._given_up: list[Lease] = []
         """Given up while nobody could be asked. If the queue kept them for us, since others
         could not reach it either, they are stuck until we give them back."""
@@ -117,6 +122,8 @@ class Link:
         """Up to `limit` params; they are held from now on."""
         if self._waits() or "flush" in self._stuck:
             return ()
+        if "lease" in self._stuck and self._clock.monotonic() < self._retry_at:
+            return ()
         first = not self.held
         if first:
             self._renewed_at = self._clock.monotonic()
@@ -124,8 +131,14 @@ class Link:
             self._return_given_up()
             leases = self.engine.lease(limit, wait_s)
         except EngineUnavailable as error:
+            if self._untaken == "alone":
+                self._stuck.add("lease")
+            self._untaken = self._untaken or "failed"
             self._failed(error)
             return ()
+        if self._untaken:
+            self._untaken = ""
+            self._stuck.discard("lease")
         if leases:
             if first:
                 # The queue may have waited for them.
@@ -283,13 +296,22 @@ class Link:
     def _reached(self) -> None:
         """It did something that can't be done without it; what an engine only notes, or says
         without looking, is no such thing. Nor is what needs no room on a full disk."""
-        if self._stuck and self.held:
+        if self._given_up:
             return
-        self._stuck.clear()
-        if self._down_since is not None:
-            away_s = self._clock.monotonic() - self._down_since
-            self._down_since = self._lost_since = None
+        if self._stuck:
+            if not self.held:
+                self._stuck &= {"lease"}  # nothing is to be written any more
+            elif self._stuck == {"lease"}:
+                # It goes on with what it holds, in silence.
+                self._down_since = self._lost_since = None
+            if self._stuck:
+                return
+        if self._away_since is not None:
+            away_s = self._clock.monotonic() - self._away_since
+            self._away_since = self._down_since = self._lost_since = None
             self._retry_s = _FIRST_RETRY_S
+            if self._untaken:
+                self._untaken = "alone"
             if self._told_down:
                 self._told_down = False
                 self._say(f"{self.engine.url}: reached again after {away_s:.0f} s")
@@ -303,6 +325,8 @@ class Link:
         now = self._clock.monotonic()
         if self._down_since is None:
             self._down_since = now
+        if self._away_since is None:
+            self._away_since = now
         if error.busy:
             self._lost_since = None
             self._retry_s = _FIRST_RETRY_S

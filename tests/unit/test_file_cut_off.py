@@ -52,6 +52,17 @@ class Cut(Calls):
         return found
 
 
+class Full(Calls):
+    """There is no room for a new file any more."""
+
+    full = False
+
+    def _call(self, name: str, act: Callable[..., T], *given: Any) -> T:
+        if self.full and name == "open_new":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super()._call(name, act, *given)
+
+
 class Bench:
     """One queue of 20 params, seen by members of this process."""
 
@@ -179,6 +190,31 @@ def test_without_process_and_lock_it_is_dead_at_once(bench: Bench, ended: int) -
     gone._member.close_in_child()
     heir = bench.minion("heir", pid=os.getpid())
     assert len(bench.taken(heir, 20)) == 20
+
+
+def test_what_a_dead_one_held_and_that_has_no_room_keeps_only_idle_ones_waiting(
+    bench: Bench, ended: int
+) -> None:
+    gone = bench.minion("gone", pid=ended)
+    assert len(gone.lease(5, 0)) == 5
+    gone._member.close_in_child()
+    calls = Full(bench.clock)
+    heir = bench.minion("heir", pid=os.getpid(), calls=calls)
+    calls.full = True
+    held = heir.lease(15, 0)
+    for _ in range(6):
+        bench.clock.advance(LEASE_S / 8)
+        assert not heir.extend(held)
+    heir.ack(held)
+    for _ in range(6):
+        # Each time, or it would be taken for well in between.
+        with pytest.raises(EngineUnavailable, match="the disk is full"):
+            heir.lease(5, 0)
+        with pytest.raises(EngineUnavailable, match="the disk is full"):
+            heir.extend([])
+        bench.clock.advance(0.1)
+    calls.full = False
+    assert len(bench.taken(heir, 5)) == 5
 
 
 def test_a_zombie_does_not_run() -> None:

@@ -235,6 +235,46 @@ def test_a_queue_that_stays_away_ends_the_minion_with_69(make: Make) -> None:
     assert summary.why in made.lines
 
 
+def test_a_queue_that_gives_nothing_but_trouble_ends_the_minion_once_its_hands_are_empty(
+    make: Make,
+) -> None:
+    """A full disk: what it holds is renewed and acked, and what it wants can't be written."""
+    made = make(lambda lease: None, range(4), slots=2, reconnect_s=1.0, lease_s=0.8)
+    engine = wrapped(made)
+    refused = itertools.count()
+
+    def away(name: str) -> bool:
+        if name == "extend" and len(engine.asked) > 6:
+            made.crew.ends.set()
+        return name == "lease" and bool(made.crew.ran) and next(refused) >= 0
+
+    engine.away = away
+    summary = made.run()
+    assert (summary.exit_status, summary.done, summary.lost) == (69, 2, 0), made.lines
+    assert next(refused) < 40, "not all the time"
+    fishing, reached, *again = made.lines
+    assert "trying again for 1 s" in fishing
+    assert "reached again" in reached, "as after any break"
+    assert again[0] == fishing, "it only takes no more"
+    assert "tried for 1 s" in again[1]
+    assert len(again) == 3
+
+
+def test_what_was_given_up_and_can_never_be_given_back_ends_the_minion(make: Make) -> None:
+    made = make(lambda lease: None, [0], reconnect_s=1.5, lease_s=0.6)
+    engine = wrapped(made)
+
+    def away(name: str) -> bool:
+        lost = "abort ['1']" in made.crew.log
+        return name == "nack" if lost else name == "extend" and bool(made.crew.ran)
+
+    engine.away = away
+    summary = made.run()
+    assert (summary.exit_status, summary.lost) == (69, 1)
+    assert len(made.lines) <= 5, made.lines
+    assert not any("reached again" in line for line in made.lines)
+
+
 def test_runs_are_given_up_when_nobody_could_renew_their_leases(make: Make) -> None:
     made = make(lambda lease: None, [0], lease_s=0.3, reconnect_s=1.0)
     engine = wrapped(made)

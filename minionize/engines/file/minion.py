@@ -289,7 +289,12 @@ class FileEngine:
             error.renewed = self._member.steady
             raise
         self._after_fold()
-        self._sweeper.go(planned)
+        try:
+            self._sweeper.go(planned)
+        except EngineUnavailable:
+            # What others left behind is not our leases' affair.
+            if not leases:
+                raise
         lost = []
         for lease in leases:
             serial, position = holding.place(lease)

@@ -8,6 +8,7 @@ from minionize.engines.file import slot as slots
 from minionize.engines.file.batches import NotVisible
 from minionize.engines.file.head import Head
 from minionize.engines.file.head_file import unavailable
+from minionize.engines.file.locking import LockTaken
 from minionize.engines.file.member import (
     Member,
     count_out,
@@ -21,6 +22,7 @@ from minionize.engines.file.settling import remove_checkpoint
 from minionize.engines.file.slot import Slot
 from minionize.engines.file.texts import Texts
 from minionize.engines.file.tidying import Litter, find_litter, remove
+from minionize.errors import EngineUnavailable
 
 _GLANCE_EVERY_S = 1.0
 """How often a minion looks for dead processes of its own host, if it visits the head anyway."""
@@ -80,7 +82,8 @@ class Sweeper:
         return Round(now, everybody, self._watched(head), self._litter(head))
 
     def go(self, planned: Round | None) -> None:
-        """Look at them, without the lock, and take over who is dead."""
+        """Look at them, without the lock, and take over who is dead. EngineUnavailable if one
+        could not be, as long as it can't."""
         if planned is None:
             return
         now, everybody, records, litter = planned
@@ -90,13 +93,28 @@ class Sweeper:
             if index != self._member.index and not slots.is_free(record):
                 watched[index] = slots.decode(record)
         self._seen = {index: seen for index, seen in self._seen.items() if index in watched}
+        trouble: EngineUnavailable | None = None
         for index, slot in watched.items():
-            if slot.state == slots.GONE:
-                self._finish(index, slot)
-            elif (everybody or slot.boot == self._member.boot) and self._is_dead(index, slot, now):
-                taken = self._begin(index, slot, now)
-                if taken is not None:
-                    self._finish(index, taken)
+            if slot.state != slots.GONE and not everybody and slot.boot != self._member.boot:
+                continue
+            try:
+                self._look_at(index, slot, now)
+            except LockTaken:
+                raise  # and would be for each
+            except EngineUnavailable as error:
+                trouble = error
+        if trouble is not None:
+            # At once again: what is held there is nobody's until it could be moved.
+            self._glanced_at = -1e9
+            raise trouble
+
+    def _look_at(self, index: int, slot: Slot, now: float) -> None:
+        if slot.state == slots.GONE:
+            self._finish(index, slot)
+        elif self._is_dead(index, slot, now):
+            taken = self._begin(index, slot, now)
+            if taken is not None:
+                self._finish(index, taken)
 
     def _watched(self, head: Head) -> dict[int, str]:
         """The records of slots to look at: all, or for all but one minion of many only that one."""
