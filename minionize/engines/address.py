@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from typing import NamedTuple
-from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
+from typing import TYPE_CHECKING, NamedTuple
 
 from minionize.errors import UsageError
 from minionize.nearest import nearest
+
+if TYPE_CHECKING:
+    from urllib.parse import SplitResult
+
+# urllib.parse is imported where it is used: slow, and a look at credentials needs none of it.
 
 HIDDEN = "***"
 _SECRET = re.compile(r"pass|secret|token|credential|private", re.IGNORECASE)
 _SECRET_PARAMETER = re.compile(r"([?&][^=&#]*?(?:%s)[^=&#]*=)[^&#]*" % _SECRET.pattern, re.I)  # noqa: UP031
 # A folder may be called anything.
 _BROKER = re.compile(r"(?!(?:file|execo|memory):)[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-_CREDENTIALS = re.compile(r"//.*@", re.DOTALL)
+_CREDENTIALS = r"(?s)//.*@"
 
 
 class Address(NamedTuple):
@@ -43,6 +47,8 @@ def parse(url: str, known: Collection[str]) -> Address:
     UsageError for one that is not known or given twice, and for what is no URL; never with the
     credentials in it.
     """
+    from urllib.parse import unquote, urlsplit
+
     shown = without_credentials(url)
     split = _split(url)
     if split is None:
@@ -85,7 +91,7 @@ def without_credentials(url: str) -> str:
             return url
         if at and "@" not in user and "@" not in rest:
             return url.replace(f"//{split.netloc}", f"//{hosts}", 1)
-    return _CREDENTIALS.sub("//", url)
+    return re.sub(_CREDENTIALS, "//", url)
 
 
 def has_password(url: str) -> bool:
@@ -116,12 +122,16 @@ def credential(env: Mapping[str, str], name: str) -> str:
 
 def with_parameters(base: str, parameters: Mapping[str, str]) -> str:
     """`base` with those of `parameters` that are not empty, escaped as they must be."""
+    from urllib.parse import quote
+
     said = [f"{name}={quote(value, safe='')}" for name, value in parameters.items() if value]
     return f"{base}?{'&'.join(said)}" if said else base
 
 
 def _split(url: str) -> SplitResult | None:
     """The URL's coarse pieces; None where a host or port is none, or it has blanks."""
+    from urllib.parse import urlsplit
+
     if not url.isprintable() or " " in url:
         return None
     try:
@@ -134,6 +144,8 @@ def _split(url: str) -> SplitResult | None:
 
 
 def _parameters(query: str, known: Collection[str], shown: str) -> dict[str, str]:
+    from urllib.parse import parse_qsl
+
     parameters: dict[str, str] = {}
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name not in known:

@@ -31,8 +31,8 @@ NOT_BEFORE = "mz_due"
 DECODERS = ("identity", "json")
 """`identity`: the body is text, and the param is a string. `json`: the body is JSON."""
 
-_ID = re.compile(r"[A-Za-z0-9._-]{1,200}")
-_COUNT = re.compile(r"[0-9]{1,9}")
+_ID = r"[A-Za-z0-9._-]{1,200}"
+_COUNT = r"[0-9]{1,9}"
 
 
 class Envelope(NamedTuple):
@@ -167,7 +167,7 @@ def _number(text: str) -> float:
 
 def _id(properties: Mapping[str, str], body: bytes) -> str:
     id_ = properties.get(ID, "")
-    if id_ and _ID.fullmatch(id_) is None:
+    if id_ and re.fullmatch(_ID, id_) is None:
         raise _bad(ID, id_, body)
     return id_
 
@@ -176,7 +176,7 @@ def _count(properties: Mapping[str, str], name: str, body: bytes, usual: int = 0
     said = properties.get(name)
     if said is None:
         return usual
-    if _COUNT.fullmatch(said) is None:
+    if re.fullmatch(_COUNT, said) is None:
         raise _bad(name, said, body)
     return int(said)
 

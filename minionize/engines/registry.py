@@ -43,7 +43,7 @@ BUILT_IN = {
 }
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.*)", re.DOTALL)
-_WINDOWS = re.compile(r"[A-Za-z]:[\\/]")
+_WINDOWS = r"[A-Za-z]:[\\/]"
 
 
 def normalise(url: str) -> str:
@@ -102,7 +102,7 @@ def _split(url: str) -> tuple[str, str]:
         return scheme, _folder(address, url)
     if scheme == "execo":
         return scheme, os.path.expanduser(address)
-    if scheme not in BUILT_IN and (_WINDOWS.match(url) or _entry_point(scheme) is None):
+    if scheme not in BUILT_IN and (re.match(_WINDOWS, url) or _entry_point(scheme) is None):
         raise _unknown(scheme, url)
     return scheme, address
 
@@ -131,7 +131,7 @@ def _unknown(scheme: str, url: str) -> UsageError:
     known = schemes()
     url = without_credentials(url)
     listing = ", ".join(f"{name}:" for name in known)
-    if _WINDOWS.match(url):
+    if re.match(_WINDOWS, url):
         return UsageError(
             f"queue {url!r} looks like a Windows path, and minions run on Linux: "
             f"use a folder, or one of {listing}"

@@ -97,8 +97,11 @@ def deadline(env: Mapping[str, str], now: float) -> tuple[float, str] | None:
         ("OAR_JOB_WALLTIME_SECONDS", "OAR_JOB_ID"),
         ("PBS_WALLTIME", "PBS_JOBID"),
     ):
+        said = env.get(variable, "")
+        if not said:
+            continue
         try:
-            walltime_s = parsing.seconds(env.get(variable, ""))
+            walltime_s = parsing.seconds(said)
         except ValueError:
             continue
         # Neither says when the job began. Its oldest process that we descend from comes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from functools import cache
 from typing import Any
@@ -11,6 +10,12 @@ from minionize.engines.redis.driver import exceptions
 from minionize.engines.redis.faults import no_queue, translated
 from minionize.engines.redis.place import Place
 from minionize.errors import ForeignVersion, MinionizeError, UsageError
+
+try:
+    # hashlib loads all of OpenSSL, which is of no use here.
+    from _sha1 import sha1  # type: ignore[import-not-found]
+except ImportError:
+    from hashlib import sha1
 
 _FOLDER = os.path.join(os.path.dirname(__file__), "lua")
 
@@ -22,7 +27,7 @@ class Script:
 
     def __init__(self, name: str) -> None:
         self.text = (head() + _text_of(name)).encode()
-        self.sha = hashlib.sha1(self.text, usedforsecurity=False).hexdigest().encode()
+        self.sha = sha1(self.text, usedforsecurity=False).hexdigest().encode()
 
 
 @cache
