@@ -78,8 +78,9 @@ class Link:
 
     @property
     def down(self) -> bool:
-        """Whether the queue could not be reached when last asked."""
-        return self._down_since is not None
+        """Whether the queue could not be reached when last asked; or gives nothing, and there is
+        nothing else to be done."""
+        return self._down_since is not None or (not self.held and "lease" in self._stuck)
 
     @property
     def busy(self) -> bool:

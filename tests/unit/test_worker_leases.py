@@ -236,12 +236,20 @@ def test_a_queue_that_stays_away_ends_the_minion_with_69(make: Make) -> None:
 
 
 def test_a_queue_that_gives_nothing_but_trouble_ends_the_minion_once_its_hands_are_empty(
-    make: Make,
+    make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A full disk: what it holds is renewed and acked, and what it wants can't be written."""
     made = make(lambda lease: None, range(4), slots=2, reconnect_s=1.0, lease_s=0.8)
     engine = wrapped(made)
     refused = itertools.count()
+    turns = itertools.count()
+    wait = made.crew.wait
+
+    def counted(timeout_s: float) -> list[Outcome]:
+        next(turns)
+        return wait(timeout_s)
+
+    monkeypatch.setattr(made.crew, "wait", counted)
 
     def away(name: str) -> bool:
         if name == "extend" and len(engine.asked) > 6:
@@ -252,6 +260,7 @@ def test_a_queue_that_gives_nothing_but_trouble_ends_the_minion_once_its_hands_a
     summary = made.run()
     assert (summary.exit_status, summary.done, summary.lost) == (69, 2, 0), made.lines
     assert next(refused) < 40, "not all the time"
+    assert next(turns) < 1000, "it does not turn round and round"
     fishing, reached, *again = made.lines
     assert "trying again for 1 s" in fishing
     assert "reached again" in reached, "as after any break"

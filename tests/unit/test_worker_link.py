@@ -2,18 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
+
+import pytest
+from made_worker import Around
 
 from minionize.contracts.engine import EngineOptions
 from minionize.engines.file import open_engine, open_queue
 from minionize.engines.file.calls import Calls
+from minionize.engines.registry import open_engine as open_any_engine
+from minionize.engines.registry import open_queue as open_any_queue
+from minionize.errors import EngineUnavailable
+from minionize.testing import ManualClock
 from minionize.values import Lease, SystemClock
+from minionize.worker.decisions import Settlement
 from minionize.worker.link import Link
 
 
 def ids(leases: Collection[Lease]) -> set[str]:
     return {lease.id for lease in leases}
+
+
+class GivesNothing(Around):
+    """An engine that does all else."""
+
+    def lease(self, limit: int, wait_s: float) -> Sequence[Lease]:
+        if self.refuses:
+            raise EngineUnavailable("memory: the disk is full")
+        leases: Sequence[Lease] = self._engine.lease(limit, wait_s)
+        return leases
+
+    refuses = False
+
+
+def test_who_can_take_nothing_goes_on_with_what_it_holds_and_is_cut_off_after_that() -> None:
+    queue = open_any_queue("memory:gives-nothing", EngineOptions(minion_id="feeder"))
+    queue.put([1, 2])
+    clock = ManualClock()
+    options = EngineOptions(minion_id="m1", lease_s=60.0, clock=clock)
+    engine: Any = GivesNothing(open_any_engine("memory:gives-nothing", options))
+    said: list[str] = []
+    link = Link(engine, clock, lease_s=60.0, reconnect_s=30.0, say=said.append)
+    (held,) = link.lease(1, 0.0)
+    engine.refuses = True
+    for _ in range(20):
+        assert not link.lease(1, 0.0)
+        assert link.down
+        clock.advance(11.0)
+        assert link.extend() == []
+        assert not link.down
+    assert len(said) == 3, said
+    link.settled(held, Settlement("ack"), clock.monotonic())
+    assert link.flush()
+    assert link.down, "or the loop would turn without a pause"
+    with pytest.raises(EngineUnavailable, match="tried for 33 s"):
+        for _ in range(5):
+            assert not link.lease(1, 0.0)
+            clock.advance(11.0)
+            link.extend()
+            assert link.down
+    engine.refuses = False
+    clock.advance(11.0)
+    assert ids(link.lease(1, 0.0)) == {"2"}
+    assert not link.down
+    assert "reached again" in said[-1]
 
 
 def test_what_was_given_up_while_nobody_reached_the_queue_is_given_back(tmp_path: Path) -> None:
