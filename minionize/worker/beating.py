@@ -70,12 +70,12 @@ class Beating:
 
     def renew(self, now: float) -> None:
         """Renew all leases if that is due, mark what runs for long, let the reporter write."""
-        if now < self._beat_at:
-            return
         link = self._link
-        # What has just come needs no renewal, and a minion that dies during one leaves two copies
-        # of a param where its broker can't replace one by another.
-        lost = () if link.is_fresh(now, self._beat_s / 2) else link.extend()
+        # While the queue can't be reached each retry begins with this: it tells whether leases
+        # are renewed though nothing else works.
+        if now < self._beat_at and not (link.down and now >= link.retry_at):
+            return
+        lost = link.extend()
         if lost:
             self._lose(lost, "another minion has it")
         if link.down:

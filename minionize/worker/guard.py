@@ -20,6 +20,7 @@ import signal
 import time
 from collections.abc import Sequence
 
+_NAME = "minion-guard"
 _ID_BYTES = 256
 _PATH_BYTES = 1024
 _GROUPS = 8192
@@ -148,7 +149,7 @@ class Guard:
         self._head[_STARTING] = self._head[_STARTED] = 1
 
     def hold(self, index: int, pgid: int) -> None:
-        """Process group `pgid` runs in slot `index` (below `capacity`)."""
+        """Process group `pgid` runs in slot `index` (below `capacity`); 0: none was started."""
         self._groups[index] = pgid
         self._head[_STARTED] = 1
         self._head[_STARTING] = 0
@@ -233,7 +234,7 @@ def _stand_guard(shared: mmap.mmap, pipe: int, minion: int | None) -> None:
         os.setsid()
     pipe, minion = _keep_only(pipe, minion)
     with contextlib.suppress(OSError), open("/proc/self/comm", "w") as name:
-        name.write("minion-guard")
+        name.write(_NAME)
     view = memoryview(shared)
     head = view[: _HEAD_INTS * 4].cast("I")
     groups = view[_TABLE:].cast("I")
@@ -345,7 +346,8 @@ def _kill_marked_as(view: memoryview) -> int:
 
 
 def kill_marked(marks: tuple[bytes, ...]) -> int:
-    """KILL every process whose environment holds all of `marks` (`NAME=value`); how many."""
+    """KILL every process whose environment holds all of `marks` (`NAME=value`); how many. But no
+    guard: that of a minion which one of ours had started ends by itself, and its programs first."""
     me = os.getpid()
     killed = 0
     for name in os.listdir("/proc"):
@@ -355,7 +357,7 @@ def kill_marked(marks: tuple[bytes, ...]) -> int:
         try:
             with open(f"/proc/{name}/environ", "rb", buffering=0) as environ:
                 held = b"\0" + environ.read() + b"\0"
-            if all(b"\0" + mark + b"\0" in held for mark in marks):
+            if all(b"\0" + mark + b"\0" in held for mark in marks) and not _is_guard(name):
                 if pidfd is None:
                     os.kill(int(name), signal.SIGKILL)
                 else:
@@ -369,6 +371,11 @@ def kill_marked(marks: tuple[bytes, ...]) -> int:
             if pidfd is not None:
                 os.close(pidfd)
     return killed
+
+
+def _is_guard(pid: str) -> bool:
+    with open(f"/proc/{pid}/comm") as comm:
+        return comm.read() == f"{_NAME}\n"
 
 
 def _remove(folder: str) -> None:

@@ -14,6 +14,7 @@ from minionize.errors import EngineUnavailable
 from minionize.values import Clock, Failure, Lease, Stats
 from minionize.worker.checkpoints import Checkpoints
 from minionize.worker.decisions import Settlement
+from minionize.worker.taking import Taking
 
 GATHER_S = 0.02
 """An ack waits for others this long at most."""
@@ -55,32 +56,24 @@ class Link:
         self._say = say
         self._checkpoints = checkpoints
         self._down_since: float | None = None
-        self._away_since: float | None = None
-        """As `_down_since`, but for taking params, if it does all else."""
         self._lost_since: float | None = None
         """Down, and nobody else was seen to reach it since."""
         self._told_down = False
         self._retry_at = 0.0
         self._retry_s = _FIRST_RETRY_S
         self._renewed_at = clock.monotonic()
-        """All leases were good then."""
-        self._taken_at = self._renewed_at
-        """The first of what is held came then."""
         self._stuck: set[str] = set()
-        """What could not be done, though the queue can be read and leases renewed: a full disk.
-        Only doing it tells that the queue is well again."""
-        self._untaken = ""
-        """`failed` when no params could be taken; `alone` when something else could be done
-        since then, which is no wonder the first time."""
+        """What could not be written, though the queue can be read and leases renewed: a full
+        disk. Only writing it tells that the queue is well again."""
+        self._taking = Taking(clock, reconnect_s=reconnect_s, url=engine.url, say=say)
         self._given_up: list[Lease] = []
         """Given up while nobody could be asked. If the queue kept them for us, since others
         could not reach it either, they are stuck until we give them back."""
 
     @property
     def down(self) -> bool:
-        """Whether the queue could not be reached when last asked; or gives nothing, and there is
-        nothing else to be done."""
-        return self._down_since is not None or (not self.held and "lease" in self._stuck)
+        """Whether the queue could not be reached when last asked."""
+        return self._down_since is not None
 
     @property
     def busy(self) -> bool:
@@ -115,35 +108,29 @@ class Link:
         """Whether the leases must be given up, since they could not be renewed in time."""
         return bool(self.held) and now - self._renewed_at > self._lease_s
 
-    def is_fresh(self, now: float, within_s: float) -> bool:
-        """Whether all that is held was taken since `within_s` before `now`."""
-        return bool(self.held) and not self.down and now - self._taken_at < within_s
+    @property
+    def take_at(self) -> float:
+        """When it may be asked for params again."""
+        return max(self._retry_at if self.down else 0.0, self._taking.retry_at)
 
     def lease(self, limit: int, wait_s: float) -> Sequence[Lease]:
         """Up to `limit` params; they are held from now on."""
         if self._waits() or "flush" in self._stuck:
             return ()
-        if "lease" in self._stuck and self._clock.monotonic() < self._retry_at:
+        if self._taking.waits():
             return ()
-        first = not self.held
-        if first:
+        if not self.held:
             self._renewed_at = self._clock.monotonic()
         try:
             self._return_given_up()
             leases = self.engine.lease(limit, wait_s)
         except EngineUnavailable as error:
-            if self._untaken == "alone":
-                self._stuck.add("lease")
-            self._untaken = self._untaken or "failed"
-            self._failed(error)
+            if error.busy or not self._taking.fails_alone(error, holds=bool(self.held)):
+                self._failed(error)
             return ()
-        if self._untaken:
-            self._untaken = ""
-            self._stuck.discard("lease")
+        if leases or wait_s > 0:  # else it may have looked at nothing
+            self._taking.works()
         if leases:
-            if first:
-                # The queue may have waited for them.
-                self._taken_at = self._clock.monotonic()
             self._reached()
             self.held.update(zip(map(_ID, leases), leases, strict=True))
         return leases
@@ -297,22 +284,14 @@ class Link:
     def _reached(self) -> None:
         """It did something that can't be done without it; what an engine only notes, or says
         without looking, is no such thing. Nor is what needs no room on a full disk."""
-        if self._given_up:
+        if self._given_up or (self._stuck and self.held):
             return
-        if self._stuck:
-            if not self.held:
-                self._stuck &= {"lease"}  # nothing is to be written any more
-            elif self._stuck == {"lease"}:
-                # It goes on with what it holds, in silence.
-                self._down_since = self._lost_since = None
-            if self._stuck:
-                return
-        if self._away_since is not None:
-            away_s = self._clock.monotonic() - self._away_since
-            self._away_since = self._down_since = self._lost_since = None
+        self._stuck.clear()
+        if self._down_since is not None:
+            away_s = self._clock.monotonic() - self._down_since
+            self._down_since = self._lost_since = None
             self._retry_s = _FIRST_RETRY_S
-            if self._untaken:
-                self._untaken = "alone"
+            self._taking.else_works()
             if self._told_down:
                 self._told_down = False
                 self._say(f"{self.engine.url}: reached again after {away_s:.0f} s")
@@ -326,8 +305,6 @@ class Link:
         now = self._clock.monotonic()
         if self._down_since is None:
             self._down_since = now
-        if self._away_since is None:
-            self._away_since = now
         if error.busy:
             self._lost_since = None
             self._retry_s = _FIRST_RETRY_S

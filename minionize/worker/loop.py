@@ -277,7 +277,7 @@ class Worker:
             return 0.0
         if not link.held:
             # The queue does the waiting, unless it can't be asked now.
-            return min(IDLE_WAIT_S, max(0.0, link.retry_at - now)) if link.down else 0.0
+            return min(IDLE_WAIT_S, max(0.0, link.take_at - now))
         if self._waiting or self._crew.room(self._pace.seconds_each):
             until = min(until, now + BUSY_TICK_S)
         else:

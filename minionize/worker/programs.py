@@ -171,7 +171,12 @@ class ProgramCrew:
         if guard is not None:
             slot.rounds = guard.rounds()
             guard.starting()
-        slot.pid = pid = self._launcher.spawn(lease, slot.index, wanted, actions)
+        try:
+            slot.pid = pid = self._launcher.spawn(lease, slot.index, wanted, actions)
+        except NotStarted:
+            if guard is not None:
+                guard.hold(slot.index, 0)
+            raise
         if guard is not None:
             guard.hold(slot.index, pid)
         slot.began = now = time.monotonic()

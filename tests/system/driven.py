@@ -151,6 +151,8 @@ def evil(order: dict[str, Any]) -> Any:
         return os.getpid()
     elif kind == "environment":
         return {name: os.environ.get(name) for name in ENVIRONMENT}
+    elif kind == "die of KILL":
+        os.kill(os.getpid(), signal.SIGKILL)
     elif kind == "kill parent":
         os.kill(os.getppid(), signal.SIGKILL)
         time.sleep(10)

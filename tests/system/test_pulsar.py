@@ -20,6 +20,7 @@ from services.pulsar import Broker, Shared, ask, lacking
 from minionize.contracts.engine import EngineOptions
 from minionize.engines.pulsar import PulsarQueue
 from minionize.engines.pulsar.decoding import envelope, letter
+from minionize.engines.pulsar.minion import PulsarEngine
 from minionize.engines.registry import open_engine, open_queue
 from minionize.errors import NoSuchQueue, NotSupported, UsageError
 from minionize.values import Failure, Lease, State
@@ -232,6 +233,26 @@ def test_what_was_lost_and_is_done_is_not_given_back_at_the_end(minions: Minions
         assert engine.stats().drained
         engine.close()
         assert two.stats().drained
+
+
+def test_what_was_claimed_just_now_is_not_claimed_anew(minions: Minions) -> None:
+    """Each time there are two copies for a moment, and who dies then leaves both."""
+    lease_s = 8.0
+    minions.put(["one"])
+    options = EngineOptions(minion_id="one", lease_s=lease_s)
+    with closing(open_engine(minions.url, options)) as engine:
+        assert isinstance(engine, PulsarEngine)
+        leases = until(lambda: engine.lease(1, 1.0), "nothing came")
+        came_s = time.monotonic()
+        (held,) = engine._holding
+        copy = held.message_id
+        asked_s: list[float] = []
+        while held.message_id is copy:
+            asked_s.append(time.monotonic() - came_s)
+            assert not engine.extend(leases)
+        assert len(asked_s) > 1 or asked_s[0] > lease_s / 8
+        assert max(asked_s[:-1], default=0.0) <= lease_s / 8, "that is time to renew it"
+        engine.ack(leases)
 
 
 def test_a_double_of_what_is_held_is_dropped(minions: Minions) -> None:

@@ -12,7 +12,7 @@ from driven import DEADLINE_S, Driven, alive, evil, leases, made
 
 from minionize.contracts.crew import Verdict
 from minionize.values import Lease, to_text
-from minionize.worker.guard import Guard
+from minionize.worker.guard import _ROUNDS, _ROUNDS_OVER, Guard
 
 
 @pytest.fixture
@@ -152,6 +152,20 @@ def test_a_minion_that_stood_still_charges_nobody(drive: Callable[..., Driven]) 
         driven.crew.start([Lease("3", "{}")])
         driven.until(lambda: len(driven.outcomes) == 3)
         assert driven.outcomes[-1].verdict is Verdict.DONE
+    finally:
+        guard.close()
+
+
+def test_who_is_killed_after_a_minion_stood_still_is_charged(drive: Callable[..., Driven]) -> None:
+    """The guard was still at it when the functions were loaded."""
+    guard = Guard.start()
+    try:
+        guard._head[_ROUNDS] = 1
+        driven = drive(evil, guard=guard).ready()
+        guard._head[_ROUNDS_OVER] = 1
+        driven.crew.start(leases({"do": "die of KILL"}))
+        driven.until(lambda: len(driven.outcomes) == 1)
+        assert driven.outcomes[0].verdict is Verdict.FAILED
     finally:
         guard.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -116,6 +117,21 @@ def test_after_kill_nine_nothing_of_the_minion_is_alive(place: Place) -> None:
     minion = place.script(LONG, "-j", "2", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     until(lambda: len(place.numbers("pids")) == 4)
     minion.kill()
+    until(lambda: not any(map(alive, place.numbers("pids"))))
+
+
+@pytest.mark.parametrize("how", ["killed", "hung"])
+def test_nothing_is_alive_of_a_minion_in_a_minion(place: Place, how: str) -> None:
+    """The inner one's guard carries the outer one's id, and has to end the inner programs."""
+    place.put(1)
+    inner = open_queue(f"file:{place.folder}/inner", EngineOptions(minion_id="filler"))
+    inner.put([1])
+    inner.close()
+    python = f"{shlex.quote(sys.executable)} -c {shlex.quote(MAIN)}"
+    script = f"{python} -q inner sh -c {shlex.quote(LONG)} & wait"
+    outer = place.script(script, "--lease", "2", stdout=subprocess.DEVNULL)
+    until(lambda: len(place.numbers("pids")) == 2)
+    outer.send_signal(signal.SIGKILL if how == "killed" else signal.SIGSTOP)
     until(lambda: not any(map(alive, place.numbers("pids"))))
 
 

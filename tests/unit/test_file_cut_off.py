@@ -217,6 +217,42 @@ def test_what_a_dead_one_held_and_that_has_no_room_keeps_only_idle_ones_waiting(
     assert len(bench.taken(heir, 5)) == 5
 
 
+class Elsewhere(Calls):
+    """Those of another host, where the beats of this one can't be read for a while."""
+
+    blind = False
+
+    def kernel(self) -> str:
+        return "another"
+
+    def _call(self, name: str, act: Callable[..., T], *given: Any) -> T:
+        if self.blind and name == "open" and str(given[0]).endswith("/beat"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return super()._call(name, act, *given)
+
+
+def test_trouble_with_one_of_another_host_is_told_as_long_as_it_lasts(bench: Bench) -> None:
+    assert len(bench.minion("gone").lease(20, 0)) == 20
+    calls = Elsewhere(bench.clock)
+    heir = bench.minion("heir", calls=calls)
+    assert not heir.lease(1, 0)
+    bench.clock.advance(LEASE_S / 2)
+    assert not heir.extend([])
+    calls.blind = True
+    bench.clock.advance(LEASE_S / 2)
+    for _ in range(6):
+        with pytest.raises(EngineUnavailable, match="cannot read"):
+            heir.extend([])
+        with pytest.raises(EngineUnavailable, match="cannot read"):
+            heir.lease(1, 0)
+        bench.clock.advance(0.1)
+    calls.blind = False
+    for _ in range(9):
+        bench.clock.advance(LEASE_S / 4)
+        heir.extend([])
+    assert len(bench.taken(heir, 20)) == 20
+
+
 def test_a_zombie_does_not_run() -> None:
     process = subprocess.Popen(["true"])
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)

@@ -126,6 +126,7 @@ def test_a_minion_that_stood_still_charges_none_of_its_programs(make: Make) -> N
         outcomes = ends(crew, 3)
         assert {outcome.verdict for outcome in outcomes} == {Verdict.ABORTED}
         guard.arm("", lease_s=1000)
+        guard.beat()
         until(lambda: not guard.killed_since(guard.rounds()))
         crew.start([lease(4, "4")])
         os.killpg(next(iter(crew._running.values())).pid, signal.SIGKILL)

@@ -285,10 +285,10 @@ class FileEngine:
                 holding.enter(head)
                 holding.commit(head)
                 planned = self._sweeper.plan(head)
-        except LockTaken as error:
+            self._after_fold()
+        except EngineUnavailable as error:
             error.renewed = self._member.steady
             raise
-        self._after_fold()
         try:
             self._sweeper.go(planned)
         except EngineUnavailable:

@@ -99,13 +99,15 @@ class Sweeper:
                 continue
             try:
                 self._look_at(index, slot, now)
-            except LockTaken:
-                raise  # and would be for each
             except EngineUnavailable as error:
                 trouble = error
+                if isinstance(error, LockTaken):
+                    break  # so it would be for each
         if trouble is not None:
             # At once again: what is held there is nobody's until it could be moved.
             self._glanced_at = -1e9
+            if everybody:
+                self._looked_at = -1e9
             raise trouble
 
     def _look_at(self, index: int, slot: Slot, now: float) -> None:
@@ -159,8 +161,7 @@ class Sweeper:
         return now - seen.since >= lease_s
 
     def beat_of(self, slot: Slot) -> bytes | None:
-        """The beat, or None if the process is dead for sure. A beat that can't be read stands
-        still."""
+        """The beat, or None if the process is dead for sure. One that is not there stands still."""
         calls = self._room.calls
         path = f"{self._room.member_folder(slot.folder)}/beat"
         try:

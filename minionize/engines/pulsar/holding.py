@@ -34,6 +34,10 @@ class Held:
         """A copy that comes back by itself stands for it."""
         return self.until_s is not None
 
+    def lasts_until(self, then_s: float) -> bool:
+        """Whether the lease goes on until then, in monotonic seconds, if it is not extended."""
+        return self.until_s is not None and self.until_s > then_s
+
 
 class Holding:
     """All leases of one minion, by token."""

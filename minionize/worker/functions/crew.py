@@ -92,8 +92,8 @@ class FunctionCrew:
         self._links.add_nursery(self._nursery.control)
         self._ended: list[Outcome] = []
         self._room_made = False
-        self._rounds = 0 if guard is None else guard.rounds()
-        """Of the guard, when the children of now had no parent yet."""
+        self._rounds = self._guard_rounds()
+        """Of the guard, when the parent of the children was started."""
         self._stopping = False
         self._closed = False
 
@@ -263,6 +263,7 @@ class FunctionCrew:
         if not slot.pending or not self._ready:
             return
         if slot.link is None:
+            slot.rounds = self._guard_rounds()
             ends = slot.conceive()
             self._nursery.fork(slot.index, slot.birth, ends)
             os.close(ends[0])
@@ -276,6 +277,7 @@ class FunctionCrew:
         messages, there = self._nursery.messages()
         for told in messages:
             if "ready" in told:
+                self._rounds = self._guard_rounds()
                 self._ready = True
                 self._room_made = True
             elif "unusable" in told:
@@ -297,7 +299,11 @@ class FunctionCrew:
 
     def _bury(self, slot: Slot, told: dict[str, Any]) -> None:
         slot.harvest(self._ended, self._capture)
-        if told["status"] == -signal.SIGKILL and slot.doom is None and self._stood_still():
+        if (
+            told["status"] == -signal.SIGKILL
+            and slot.doom is None
+            and self._stood_still(slot.rounds)
+        ):
             slot.condemn(Verdict.ABORTED, "the minion stood still for longer than its lease")
         self._links.forget(slot)
         if self._guard is not None:
@@ -322,7 +328,7 @@ class FunctionCrew:
         """The zygote died, by a signal from somewhere: its children are ended, too."""
         self._links.forget_nursery(self._nursery.control)
         status = self._nursery.end(patience_s=1.0)
-        stood_still = self._stood_still()
+        stood_still = self._stood_still(self._rounds)
         if not self._ready and not stood_still:
             if self._error is None:
                 self._error = UsageError(
@@ -342,16 +348,18 @@ class FunctionCrew:
         self._release()
         if self._stopping:
             return
-        if self._guard is not None:
-            self._rounds = self._guard.rounds()
+        self._rounds = self._guard_rounds()
         self._nursery = Nursery(self._callback, self._env, self._folder, self._told)
         self._links.add_nursery(self._nursery.control)
         if self._guard is not None:
             self._guard.hold(self.slots, self._nursery.pid)
 
-    def _stood_still(self) -> bool:
-        """Whether the guard ended the children, since it took us for hung."""
-        return self._guard is not None and self._guard.killed_since(self._rounds)
+    def _guard_rounds(self) -> int:
+        return 0 if self._guard is None else self._guard.rounds()
+
+    def _stood_still(self, rounds: int) -> bool:
+        """Whether the guard killed what was started at that time, since it took us for hung."""
+        return self._guard is not None and self._guard.killed_since(rounds)
 
     def _release(self) -> None:
         if self._guard is not None:

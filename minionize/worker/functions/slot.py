@@ -40,6 +40,8 @@ class Slot:
         """Sizes of the two at the end of the last run that wrote something."""
         self._scratch = scratch
         self.birth = 0
+        self.rounds = 0
+        """Of the guard, when the child was born."""
         self.pid = 0
         """0 while there is no child, or its birth was not told yet."""
         self.link: socket.socket | None = None
