@@ -16,6 +16,9 @@ from minionize.worker.guard import Guard
 from minionize.worker.link import Link
 from minionize.worker.waiting import Waiting
 
+_RETRY_EVERY_S = 0.05
+"""What can't be renewed is tried so often at most."""
+
 
 class Beating:
     """What must happen in time, whatever else goes on. Times are monotonic seconds."""
@@ -46,6 +49,7 @@ class Beating:
         self._say = say
         now = clock.monotonic()
         self._beat_at = now + beat_s
+        self._renewed_at = now
         self._beat_file = beat_file
         self._well()
         self._guard_at = float("inf") if guard is None else now
@@ -56,9 +60,14 @@ class Beating:
         return min(self._beat_at, self._guard_at)
 
     def go_on(self, now: float) -> None:
-        """Do what is due at `now`."""
+        """Do what is due at `now`; while the queue can't be reached call it in any case."""
+        link = self._link
+        if link.down:
+            # Each retry begins with it: leases may be renewed though nothing else works.
+            retry_at = max(link.retry_at, self._renewed_at + _RETRY_EVERY_S)
+            self._beat_at = min(self._beat_at, retry_at)
         self.renew(now)
-        if self._link.down and self._link.expired(now):
+        if link.down and link.expired(now):
             self._expire()
         if self._guard is not None and now >= self._guard_at:
             self._guard.beat()
@@ -70,18 +79,17 @@ class Beating:
 
     def renew(self, now: float) -> None:
         """Renew all leases if that is due, mark what runs for long, let the reporter write."""
-        link = self._link
-        # While the queue can't be reached each retry begins with this: it tells whether leases
-        # are renewed though nothing else works.
-        if now < self._beat_at and not (link.down and now >= link.retry_at):
+        if now < self._beat_at:
             return
+        self._renewed_at = now
+        link = self._link
         lost = link.extend()
         if lost:
             self._lose(lost, "another minion has it")
         if link.down:
             if link.expired(now):
                 self._expire()
-            self._beat_at = max(now + 0.05, link.retry_at)
+            self._beat_at = max(now + _RETRY_EVERY_S, link.retry_at)
         else:
             self._beat_at = now + self._beat_s
         running = self._crew.running()

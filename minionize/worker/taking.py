@@ -72,7 +72,7 @@ class Taking:
                 f"{error} (tried for {now - self._idle_since:.0f} s; see --reconnect)"
             ) from error
         self.retry_at = now + self._retry_s * random.uniform(0.5, 1.0)
-        self._retry_s = min(_LAST_RETRY_S, 2 * self._retry_s)
+        self._retry_s = min(_LAST_RETRY_S, self._reconnect_s / 4, 2 * self._retry_s)
         if self._told_at is None:
             self._told_at = now
             self._say(f"{error}; trying again for {self._reconnect_s:.0f} s")
