@@ -16,9 +16,6 @@ from minionize.worker.guard import Guard
 from minionize.worker.link import Link
 from minionize.worker.waiting import Waiting
 
-_RETRY_EVERY_S = 0.05
-"""What can't be renewed is tried so often at most."""
-
 
 class Beating:
     """What must happen in time, whatever else goes on. Times are monotonic seconds."""
@@ -49,7 +46,8 @@ class Beating:
         self._say = say
         now = clock.monotonic()
         self._beat_at = now + beat_s
-        self._renewed_at = now
+        self._retried = 0.0
+        """The retry that began with a beat."""
         self._beat_file = beat_file
         self._well()
         self._guard_at = float("inf") if guard is None else now
@@ -62,10 +60,9 @@ class Beating:
     def go_on(self, now: float) -> None:
         """Do what is due at `now`; while the queue can't be reached call it in any case."""
         link = self._link
-        if link.down:
+        if link.down and link.retry_at != self._retried:
             # Each retry begins with it: leases may be renewed though nothing else works.
-            retry_at = max(link.retry_at, self._renewed_at + _RETRY_EVERY_S)
-            self._beat_at = min(self._beat_at, retry_at)
+            self._beat_at = min(self._beat_at, link.retry_at)
         self.renew(now)
         if link.down and link.expired(now):
             self._expire()
@@ -81,17 +78,15 @@ class Beating:
         """Renew all leases if that is due, mark what runs for long, let the reporter write."""
         if now < self._beat_at:
             return
-        self._renewed_at = now
         link = self._link
+        if now >= link.retry_at:
+            self._retried = link.retry_at
         lost = link.extend()
         if lost:
             self._lose(lost, "another minion has it")
-        if link.down:
-            if link.expired(now):
-                self._expire()
-            self._beat_at = max(now + _RETRY_EVERY_S, link.retry_at)
-        else:
-            self._beat_at = now + self._beat_s
+        if link.down and link.expired(now):
+            self._expire()
+        self._beat_at = now + self._beat_s
         running = self._crew.running()
         marked, held = link.marked, link.held
         fresh = [

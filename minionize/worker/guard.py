@@ -61,6 +61,8 @@ class Guard:
 
     def _post(self) -> None:
         """Fork a process that stands guard. OSError if there can't be one."""
+        # The one before may have been killed in the middle of a round.
+        self._head[_ROUNDS_OVER] = self._head[_ROUNDS]
         read_end, write_end = os.pipe()
         me = _pidfd(os.getpid())
         try:
@@ -242,7 +244,6 @@ def _stand_guard(shared: mmap.mmap, pipe: int, minion: int | None) -> None:
     ends.register(pipe, select.POLLIN)
     if minion is not None:
         ends.register(minion, select.POLLIN)
-    head[_ROUNDS_OVER] = head[_ROUNDS]  # one before us may have been killed in the middle
     beat, still = head[_BEAT], 0
     while True:
         lease_ms = head[_LEASE_MS]

@@ -65,6 +65,8 @@ class Link:
         self._stuck: set[str] = set()
         """What could not be written, though the queue can be read and leases renewed: a full
         disk. Only writing it tells that the queue is well again."""
+        self._unmarked: set[str] = set()
+        """What could not be marked as started the last time."""
         self._taking = Taking(clock, reconnect_s=reconnect_s, url=engine.url, say=say)
         self._given_up: list[Lease] = []
         """Given up while nobody could be asked. If the queue kept them for us, since others
@@ -128,8 +130,7 @@ class Link:
             if error.busy or not self._taking.fails_alone(error, holds=bool(self.held)):
                 self._failed(error)
             return ()
-        if leases or wait_s > 0:  # else it may have looked at nothing
-            self._taking.works()
+        self._taking.works()
         if leases:
             self._reached()
             self.held.update(zip(map(_ID, leases), leases, strict=True))
@@ -222,6 +223,7 @@ class Link:
         self._nacks.clear()
         self._buries.clear()
         self._stuck.clear()
+        self._unmarked.clear()
         self.flush_at = None
         return lost
 
@@ -233,9 +235,11 @@ class Link:
             self.engine.started(leases)
         except EngineUnavailable as error:
             self._stuck.add("started")
+            self._unmarked.update([lease.id for lease in leases])
             self._failed(error)
             return False
         self._stuck.discard("started")
+        self._unmarked.clear()
         self.marked.update([lease.id for lease in leases])
         return True
 
@@ -277,6 +281,10 @@ class Link:
             forget(id_, None)
         if self.marked:
             self.marked.difference_update([lease.id for lease in leases])
+        if self._unmarked:
+            self._unmarked.intersection_update(self.held)
+            if not self._unmarked:
+                self._stuck.discard("started")
 
     def _waits(self) -> bool:
         return self._down_since is not None and self._clock.monotonic() < self._retry_at

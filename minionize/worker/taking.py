@@ -9,7 +9,9 @@ from minionize.errors import EngineUnavailable
 from minionize.values import Clock
 
 _FIRST_RETRY_S = 0.1
-_LAST_RETRY_S = 10.0
+_LAST_RETRY_S = 2.0
+QUIET_S = 30.0
+"""It is well again when it did not fail for so long: what is there can be taken in between."""
 
 
 class Taking:
@@ -23,10 +25,10 @@ class Taking:
         self._reconnect_s = reconnect_s
         self._url = url
         self._say = say
-        self._failed = False
-        """The last time."""
+        self._failed_at: float | None = None
+        """The last time that it failed; None: too long ago to count."""
         self._alone = False
-        """Something else worked since."""
+        """Something else worked since it failed first."""
         self._told_at: float | None = None
         self._idle_since: float | None = None
         """Nothing was held, and nothing could be taken, since then."""
@@ -36,33 +38,36 @@ class Taking:
 
     def waits(self) -> bool:
         """Whether it is too soon to try again."""
-        return self._told_at is not None and self._clock.monotonic() < self.retry_at
+        return self.retry_at > 0.0 and self._clock.monotonic() < self.retry_at
 
     def works(self) -> None:
         """The queue was asked for params, and answered."""
-        if not self._failed:
+        if self._failed_at is None:
             return
-        self._failed = self._alone = False
-        self._retry_s, self.retry_at = _FIRST_RETRY_S, 0.0
+        self.retry_at = 0.0
         self._idle_since = None
+        now = self._clock.monotonic()
+        if now - self._failed_at < QUIET_S:
+            return
+        self._failed_at, self._alone = None, False
+        self._retry_s = _FIRST_RETRY_S
         if self._told_at is not None:
-            away_s, self._told_at = self._clock.monotonic() - self._told_at, None
+            away_s, self._told_at = now - self._told_at, None
             self._say(f"{self._url}: params can be taken again after {away_s:.0f} s")
 
     def else_works(self) -> None:
         """Something else did."""
-        self._alone = self._failed
+        self._alone = self._failed_at is not None
 
     def fails_alone(self, error: EngineUnavailable, *, holds: bool) -> bool:
         """It failed: whether nothing else does, so that a minion that `holds` something can go on
         with that. One that holds nothing tries for `reconnect_s`; then `error` is raised."""
-        self._failed = True
+        now = self._failed_at = self._clock.monotonic()
         if not self._alone:
             return False
         # Slow to import, and a queue that can be reached needs none.
         import random
 
-        now = self._clock.monotonic()
         if holds:
             self._idle_since = None
         elif self._idle_since is None:

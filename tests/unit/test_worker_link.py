@@ -69,8 +69,20 @@ def test_who_can_take_nothing_goes_on_with_what_it_holds_and_gives_up_after_that
     engine.refuses = False
     clock.advance(11.0)
     assert ids(link.lease(1, 0.0)) == {"2"}
-    assert "can be taken again" in said[-1]
     assert link.take_at <= clock.monotonic()
+    for _ in range(50):
+        # Somebody puts a param now and then; what fails is found in between.
+        engine.refuses = not engine.refuses
+        clock.advance(11.0)
+        link.lease(1, 0.0)
+        assert not link.down
+    assert len(said) == 3, said
+    engine.refuses = False
+    for _ in range(4):
+        clock.advance(11.0)
+        link.lease(1, 0.0)
+    assert len(said) == 4
+    assert "can be taken again" in said[-1]
 
 
 def test_what_was_given_up_while_nobody_reached_the_queue_is_given_back(tmp_path: Path) -> None:

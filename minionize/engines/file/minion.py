@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 from minionize.engines.file import slot as slots
@@ -289,12 +290,8 @@ class FileEngine:
         except EngineUnavailable as error:
             error.renewed = self._member.steady
             raise
-        try:
+        with contextlib.suppress(EngineUnavailable):  # what others left is the affair of `lease`
             self._sweeper.go(planned)
-        except EngineUnavailable:
-            # What others left behind is not our leases' affair.
-            if not leases:
-                raise
         lost = []
         for lease in leases:
             serial, position = holding.place(lease)

@@ -49,6 +49,8 @@ class Round(NamedTuple):
     watched: dict[int, str]
     """Records by slot."""
     litter: Litter
+    partly: bool = False
+    """Only those with which there was trouble."""
 
 
 class Sweeper:
@@ -64,6 +66,8 @@ class Sweeper:
         self._looked_at = -1e9
         self._glanced_at = -1e9
         self._tidied_at = -1e9
+        self._troubled: set[int] = set()
+        """Slots of members that could not be looked at or taken over the last time."""
 
     @property
     def _every_s(self) -> float:
@@ -75,7 +79,11 @@ class Sweeper:
         now = self._room.calls.monotonic()
         everybody = now - self._looked_at >= self._every_s
         if not everybody and now - self._glanced_at < min(_GLANCE_EVERY_S, self._every_s):
-            return None
+            if not self._troubled:
+                return None
+            # At once again: what is held there is nobody's until it could be moved.
+            records = {index: self._room.head.slot(index) for index in self._troubled}
+            return Round(now, True, records, Litter([], []), partly=True)
         self._glanced_at = now
         if everybody:
             self._looked_at = now
@@ -86,13 +94,15 @@ class Sweeper:
         could not be, as long as it can't."""
         if planned is None:
             return
-        now, everybody, records, litter = planned
+        now, everybody, records, litter, partly = planned
         remove(self._room, litter)
         watched = {}
         for index, record in records.items():
             if index != self._member.index and not slots.is_free(record):
                 watched[index] = slots.decode(record)
-        self._seen = {index: seen for index, seen in self._seen.items() if index in watched}
+        if not partly:
+            self._seen = {index: seen for index, seen in self._seen.items() if index in watched}
+        self._troubled -= records.keys()
         trouble: EngineUnavailable | None = None
         for index, slot in watched.items():
             if slot.state != slots.GONE and not everybody and slot.boot != self._member.boot:
@@ -101,13 +111,10 @@ class Sweeper:
                 self._look_at(index, slot, now)
             except EngineUnavailable as error:
                 trouble = error
+                self._troubled.add(index)
                 if isinstance(error, LockTaken):
                     break  # so it would be for each
         if trouble is not None:
-            # At once again: what is held there is nobody's until it could be moved.
-            self._glanced_at = -1e9
-            if everybody:
-                self._looked_at = -1e9
             raise trouble
 
     def _look_at(self, index: int, slot: Slot, now: float) -> None:

@@ -23,6 +23,8 @@ class Claims:
         self._lease_s = options.lease_s
         # A broker may deliver a second early, and another clock may be a little ahead.
         self._margin_s = min(2.0, options.lease_s / 5)
+        self.spare_s = self._margin_s / 4
+        """A lease that is renewed so late is good until then nevertheless."""
         self._count = 0
         self._void: set[str] = set()
 

@@ -47,8 +47,6 @@ CLAIMS_PER_S = 100
 """A minion that takes params faster does not claim each."""
 CLAIMS_ALL_S = 1.0
 """And one that begins claims all for so long: what killed a fast minion comes to it early."""
-_YOUNG = 7 / 8
-"""What has more of its lease left than this is not renewed: the next beat is early enough."""
 _ON_ITS_WAY_S = 60.0
 """What was acked so long before a break may be lost with it: so late is a dead one noticed."""
 _STALLED_S = 1.0
@@ -174,9 +172,9 @@ class PulsarEngine:
         with self._lock:
             self._intake.check_connected()
             held = self._holding.mine(leases)
-            # Not those that are young: of one that dies meanwhile both copies are left.
-            old = time.monotonic() + _YOUNG * self._lease_s
-            some = [each for each in held if not each.replaced and not each.lasts_until(old)]
+            # Not what was claimed a moment ago: if we die meanwhile both copies are left.
+            then_s = time.monotonic() + self._lease_s - self._claims.spare_s
+            some = [each for each in held if not each.replaced and not each.lasts_until(then_s)]
             self._claim(some, marked=False)
             self._ack_untold()
             if time.monotonic() - self._asked_at > _STALLED_S:
