@@ -30,29 +30,42 @@ from minionize.errors import EngineUnavailable
 folder, log, name, window, lease_s = sys.argv[1:]
 window, lease_s = int(window), float(lease_s)
 out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+
+def patiently(act, *given, **options):
+    # On a busy machine others have the lock for longer than an engine waits: a worker asks again.
+    until = time.monotonic() + 60
+    while True:
+        try:
+            return act(*given, **options)
+        except EngineUnavailable:
+            if time.monotonic() > until:
+                raise
+
+
 engine = open_engine(folder, EngineOptions(minion_id=name, lease_s=lease_s))
 extended = 0.0
-while not engine.stats().drained:
-    held = list(engine.lease(window, 0.05))
+while not patiently(engine.stats).drained:
+    held = list(patiently(engine.lease, window, 0.05))
     while held:
         now = time.monotonic()
         if now - extended > lease_s / 8:
             extended = now
-            lost = {lease.token for lease in engine.extend(held)}
+            lost = {lease.token for lease in patiently(engine.extend, held)}
             held = [lease for lease in held if lease.token not in lost]
             continue
         lease = held[0]
         if lease.suspect:
             os.write(out, f"mark {lease.id} {lease.crashes} {lease.attempt}\\n".encode())
-            engine.started([lease])
+            patiently(engine.started, [lease])
         os.write(out, f"run {lease.id} {lease.crashes} {lease.attempt}\\n".encode())
         time.sleep(0.001)
         if len(held) % 16 == 5:
-            engine.nack([lease], charge=False)
+            patiently(engine.nack, [lease], charge=False)
         else:
-            engine.ack([lease])
+            patiently(engine.ack, [lease])
         del held[0]
-engine.close()
+patiently(engine.close)
 """
 
 
