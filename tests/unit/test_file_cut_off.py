@@ -246,7 +246,7 @@ def test_trouble_with_one_of_another_host_is_told_as_long_as_it_lasts(bench: Ben
         with pytest.raises(EngineUnavailable, match="cannot read"):
             heir.lease(1, 0)
         assert not heir.extend([])
-        bench.clock.advance(0.1)
+        bench.clock.advance(1.3)
     bench.queue_more([20])
     assert len(heir.lease(1, 0)) == 1, "what is there is taken"
     calls.blind = False

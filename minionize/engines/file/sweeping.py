@@ -82,12 +82,12 @@ class Sweeper:
             if not self._troubled:
                 return None
             # At once again: what is held there is nobody's until it could be moved.
-            records = {index: self._room.head.slot(index) for index in self._troubled}
-            return Round(now, True, records, Litter([], []), partly=True)
+            return Round(now, False, self._with_troubled(head, {}), Litter([], []), partly=True)
         self._glanced_at = now
         if everybody:
             self._looked_at = now
-        return Round(now, everybody, self._watched(head), self._litter(head))
+        watched = self._with_troubled(head, self._watched(head))
+        return Round(now, everybody, watched, self._litter(head))
 
     def go(self, planned: Round | None) -> None:
         """Look at them, without the lock, and take over who is dead. EngineUnavailable if one
@@ -102,11 +102,13 @@ class Sweeper:
                 watched[index] = slots.decode(record)
         if not partly:
             self._seen = {index: seen for index, seen in self._seen.items() if index in watched}
-        self._troubled -= records.keys()
+        self._troubled &= watched.keys()
         trouble: EngineUnavailable | None = None
         for index, slot in watched.items():
-            if slot.state != slots.GONE and not everybody and slot.boot != self._member.boot:
+            here = slot.boot == self._member.boot
+            if not (everybody or here or slot.state == slots.GONE or index in self._troubled):
                 continue
+            self._troubled.discard(index)
             try:
                 self._look_at(index, slot, now)
             except EngineUnavailable as error:
@@ -124,6 +126,12 @@ class Sweeper:
             taken = self._begin(index, slot, now)
             if taken is not None:
                 self._finish(index, taken)
+
+    def _with_troubled(self, head: Head, records: dict[int, str]) -> dict[int, str]:
+        for index in self._troubled:
+            if index < head.size:
+                records.setdefault(index, self._room.head.slot(index))
+        return records
 
     def _watched(self, head: Head) -> dict[int, str]:
         """The records of slots to look at: all, or for all but one minion of many only that one."""
