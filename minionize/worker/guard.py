@@ -145,10 +145,11 @@ class Guard:
         """The minion is well."""
         self._head[_BEAT] = (self._head[_BEAT] + 1) & 0xFFFFFFFF
 
-    def starting(self) -> None:
-        """A program is about to start. It runs before `hold` can tell the guard: a minion may
-        be stopped or killed in between."""
+    def starting(self) -> int:
+        """A program is about to start; returns the `rounds`. It runs before `hold` can tell the
+        guard: a minion may be stopped or killed in between."""
         self._head[_STARTING] = self._head[_STARTED] = 1
+        return self._head[_ROUNDS_OVER]
 
     def hold(self, index: int, pgid: int) -> None:
         """Process group `pgid` runs in slot `index` (below `capacity`); 0: none was started."""

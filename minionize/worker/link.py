@@ -14,11 +14,10 @@ from minionize.errors import EngineUnavailable
 from minionize.values import Clock, Failure, Lease, Stats
 from minionize.worker.checkpoints import Checkpoints
 from minionize.worker.decisions import Settlement
-from minionize.worker.taking import Taking
+from minionize.worker.taking import FIRST_RETRY_S, Taking, give_up, trying_again
 
 GATHER_S = 0.02
 """An ack waits for others this long at most."""
-_FIRST_RETRY_S = 0.1
 _ID = operator.attrgetter("id")
 _LAST_RETRY_S = 10.0
 LONG_BUSY_S = 30.0
@@ -60,13 +59,13 @@ class Link:
         """Down, and nobody else was seen to reach it since."""
         self._told_down = False
         self._retry_at = 0.0
-        self._retry_s = _FIRST_RETRY_S
+        self._retry_s = FIRST_RETRY_S
         self._renewed_at = clock.monotonic()
-        self._stuck: set[str] = set()
-        """What could not be written, though the queue can be read and leases renewed: a full
-        disk. Only writing it tells that the queue is well again."""
+        # What could not be written, though the queue can be read and leases renewed: a full disk.
+        # Only writing it tells that the queue is well again.
+        self._unflushed = False
         self._unmarked: set[str] = set()
-        """What could not be marked as started the last time."""
+        """Ids of what could not be marked as started."""
         self._taking = Taking(clock, reconnect_s=reconnect_s, url=engine.url, say=say)
         self._given_up: list[Lease] = []
         """Given up while nobody could be asked. If the queue kept them for us, since others
@@ -117,9 +116,7 @@ class Link:
 
     def lease(self, limit: int, wait_s: float) -> Sequence[Lease]:
         """Up to `limit` params; they are held from now on."""
-        if self._waits() or "flush" in self._stuck:
-            return ()
-        if self._taking.waits():
+        if self._waits() or self._unflushed or self._taking.waits():
             return ()
         if not self.held:
             self._renewed_at = self._clock.monotonic()
@@ -185,14 +182,13 @@ class Link:
                 self._forget(leases)
                 del self._nacks[key]
         except EngineUnavailable as error:
-            self._stuck.add("flush")
+            self._unflushed = True
             self._failed(error)
             return False
         self.flush_at = None
+        self._unflushed = False
         if writes:
-            self._stuck.clear()
-        else:
-            self._stuck.discard("flush")
+            self._unmarked.clear()
         return True
 
     def extend(self) -> list[Lease]:
@@ -222,7 +218,7 @@ class Link:
         self.acks.clear()
         self._nacks.clear()
         self._buries.clear()
-        self._stuck.clear()
+        self._unflushed = False
         self._unmarked.clear()
         self.flush_at = None
         return lost
@@ -234,11 +230,9 @@ class Link:
         try:
             self.engine.started(leases)
         except EngineUnavailable as error:
-            self._stuck.add("started")
             self._unmarked.update([lease.id for lease in leases])
             self._failed(error)
             return False
-        self._stuck.discard("started")
         self._unmarked.clear()
         self.marked.update([lease.id for lease in leases])
         return True
@@ -283,8 +277,6 @@ class Link:
             self.marked.difference_update([lease.id for lease in leases])
         if self._unmarked:
             self._unmarked.intersection_update(self.held)
-            if not self._unmarked:
-                self._stuck.discard("started")
 
     def _waits(self) -> bool:
         return self._down_since is not None and self._clock.monotonic() < self._retry_at
@@ -292,13 +284,14 @@ class Link:
     def _reached(self) -> None:
         """It did something that can't be done without it; what an engine only notes, or says
         without looking, is no such thing. Nor is what needs no room on a full disk."""
-        if self._given_up or (self._stuck and self.held):
+        if self._given_up or (self.held and (self._unflushed or self._unmarked)):
             return
-        self._stuck.clear()
+        self._unflushed = False
+        self._unmarked.clear()
         if self._down_since is not None:
             away_s = self._clock.monotonic() - self._down_since
             self._down_since = self._lost_since = None
-            self._retry_s = _FIRST_RETRY_S
+            self._retry_s = FIRST_RETRY_S
             self._taking.else_works()
             if self._told_down:
                 self._told_down = False
@@ -315,16 +308,14 @@ class Link:
             self._down_since = now
         if error.busy:
             self._lost_since = None
-            self._retry_s = _FIRST_RETRY_S
+            self._retry_s = FIRST_RETRY_S
             if now - self._down_since >= LONG_BUSY_S:
                 self._tell_down(f"{error}; waiting on")
         elif self._lost_since is None:
             self._lost_since = now
-            self._tell_down(f"{error}; trying again for {self._reconnect_s:.0f} s")
-        elif now - self._lost_since >= self._reconnect_s:
-            raise EngineUnavailable(
-                f"{error} (tried for {now - self._lost_since:.0f} s; see --reconnect)"
-            ) from error
+            self._tell_down(trying_again(error, self._reconnect_s))
+        else:
+            give_up(error, now - self._lost_since, self._reconnect_s)
         self._retry_at = now + self._retry_s * random.uniform(0.5, 1.0)
         self._retry_s = min(_LAST_RETRY_S, self._lease_s / 4, 2 * self._retry_s)
 

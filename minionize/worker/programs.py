@@ -169,8 +169,7 @@ class ProgramCrew:
         guard = self._guard
         before = time.monotonic()
         if guard is not None:
-            slot.rounds = guard.rounds()
-            guard.starting()
+            slot.rounds = guard.starting()
         try:
             slot.pid = pid = self._launcher.spawn(lease, slot.index, wanted, actions)
         except NotStarted:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from minionize.errors import EngineUnavailable
 from minionize.values import Clock
 
-_FIRST_RETRY_S = 0.1
+FIRST_RETRY_S = 0.1
 _LAST_RETRY_S = 2.0
 QUIET_S = 30.0
 """It is well again when it did not fail for so long: what is there can be taken in between."""
@@ -32,7 +32,7 @@ class Taking:
         self._told_at: float | None = None
         self._idle_since: float | None = None
         """Nothing was held, and nothing could be taken, since then."""
-        self._retry_s = _FIRST_RETRY_S
+        self._retry_s = FIRST_RETRY_S
         self.retry_at = 0.0
         """When to try again, if only this fails."""
 
@@ -50,7 +50,7 @@ class Taking:
         if now - self._failed_at < QUIET_S:
             return
         self._failed_at, self._alone = None, False
-        self._retry_s = _FIRST_RETRY_S
+        self._retry_s = FIRST_RETRY_S
         if self._told_at is not None:
             away_s, self._told_at = now - self._told_at, None
             self._say(f"{self._url}: params can be taken again after {away_s:.0f} s")
@@ -72,13 +72,22 @@ class Taking:
             self._idle_since = None
         elif self._idle_since is None:
             self._idle_since = now
-        elif now - self._idle_since >= self._reconnect_s:
-            raise EngineUnavailable(
-                f"{error} (tried for {now - self._idle_since:.0f} s; see --reconnect)"
-            ) from error
+        else:
+            give_up(error, now - self._idle_since, self._reconnect_s)
         self.retry_at = now + self._retry_s * random.uniform(0.5, 1.0)
         self._retry_s = min(_LAST_RETRY_S, self._reconnect_s / 4, 2 * self._retry_s)
         if self._told_at is None:
             self._told_at = now
-            self._say(f"{error}; trying again for {self._reconnect_s:.0f} s")
+            self._say(trying_again(error, self._reconnect_s))
         return True
+
+
+def trying_again(error: EngineUnavailable, reconnect_s: float) -> str:
+    """The line of who has patience."""
+    return f"{error}; trying again for {reconnect_s:.0f} s"
+
+
+def give_up(error: EngineUnavailable, tried_s: float, reconnect_s: float) -> None:
+    """Raise `error` when the patience is over."""
+    if tried_s >= reconnect_s:
+        raise EngineUnavailable(f"{error} (tried for {tried_s:.0f} s; see --reconnect)") from error
