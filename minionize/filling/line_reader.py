@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from minionize.errors import BadParam
 from minionize.filling import texts
@@ -18,13 +18,15 @@ def read_lines(
     to_text = texts.typed if typed else texts.to_string
     for first, lines, clean in numbered(name, blocks):
         if not clean:
-            yield from _checked_lines(name, first, lines, faults)
+            yield from _checked_lines(name, first, lines, faults, to_text)
             continue
         # One pass in C for each step: a million lines take a third of a second.
         yield list(map(to_text, filter(str.strip, lines)))
 
 
-def _checked_lines(name: str, first: int, lines: list[str], faults: Faults) -> Iterator[list[str]]:
+def _checked_lines(
+    name: str, first: int, lines: list[str], faults: Faults, to_text: Callable[[str], str]
+) -> Iterator[list[str]]:
     good: list[str] = []
     try:
         for number, line in enumerate(lines, first):
@@ -34,7 +36,7 @@ def _checked_lines(name: str, first: int, lines: list[str], faults: Faults) -> I
             if why:
                 faults.bad(name, number, why)
             else:
-                good.append(texts.to_string(line))
+                good.append(to_text(line))
     except BadParam:
         # Of a pipe, what came before the bad line is fed.
         yield good
@@ -56,7 +58,8 @@ def read_json_lines(name: str, blocks: Iterable[bytes], faults: Faults) -> Itera
                     continue
                 try:
                     if clean and scan_once(text, 0)[1] == len(text):
-                        good.append(text if text.isascii() else texts.flat(text))
+                        one_line = text.isascii() and "\r" not in text
+                        good.append(text if one_line else texts.flat(text))
                         continue
                 except (StopIteration, ValueError, RecursionError):
                     pass  # Explained below.

@@ -28,6 +28,12 @@ PACKED = {
 }
 
 
+def may_begin(head: bytes, *marks: bytes) -> bool:
+    """Whether more must be read to tell if one of `marks` begins here: a producer may write one
+    byte at a time."""
+    return any(len(head) < len(mark) and mark.startswith(head) for mark in marks)
+
+
 class Source:
     """One input. `open_source` makes it; it is read once, through `blocks()`."""
 
@@ -68,7 +74,7 @@ class Source:
     def blocks(self) -> Iterator[bytes]:
         """The contents, unpacked; blocks are never empty. BadParam for broken gzip."""
         head = self._next()
-        while head and len(head) < 2 and GZIP.startswith(head):
+        while head and may_begin(head, GZIP, *PACKED):
             more = self._next()
             if not more:
                 break

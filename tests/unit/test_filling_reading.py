@@ -125,14 +125,39 @@ def test_noise_is_read_or_named_never_a_traceback(noise: bytes, format: Any, siz
         assert "\n" not in str(error)
 
 
-@given(st.binary(max_size=200), st.sampled_from(["lines", "jsonl"]), sizes)
+def _blank(line: bytes, format: str) -> bool:
+    """Plain text knows Unicode's blanks; JSON has three of its own."""
+    if format == "jsonl":
+        return not line.strip(b" \t\r")
+    return not line.decode(errors="replace").strip()
+
+
+NOISE = st.binary(max_size=200) | st.text('1a"[]{} \t\r\n\v\f\0\x1c\x85\xa0\u2028').map(str.encode)
+
+
+@given(NOISE, st.sampled_from(["lines", "jsonl"]), sizes)
 def test_noise_never_stops_who_skips_bad_lines(noise: bytes, format: str, size: int) -> None:
     if noise.startswith((b"\xff\xfe", b"\xfe\xff", b"\x1f\x8b", *PACKED)):
         return  # named as a whole: another encoding, or packed
     faults = Faults(skip=True)
     got = params(noise, size, format=format, faults=faults)
-    filled = [line for line in noise.split(b"\n") if line.strip()]
-    assert len(got) + faults.count <= len(filled)
+    lines = noise.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    assert len(got) + faults.count == sum(not _blank(line, format) for line in lines)
+
+
+@given(NOISE, st.sampled_from(["lines", "csv", "jsonl"]), st.booleans(), sizes)
+def test_what_comes_out_does_not_hang_on_what_was_read_with_it(
+    noise: bytes, format: str, typed: bool, size: int
+) -> None:
+    def read(size: int) -> tuple[object, ...]:
+        faults = Faults(skip=True)
+        try:
+            got = params(noise, size, format=format, typed=typed, faults=faults)
+        except UsageError as error:
+            return (str(error),)
+        return got, faults.count, faults.first
+
+    assert read(size) == read(BLOCK)
 
 
 @pytest.mark.parametrize(
@@ -184,6 +209,17 @@ def test_bad_lines_are_counted_and_the_rest_is_kept() -> None:
     assert "line 3" in faults.first
 
 
+def test_a_bad_line_changes_nothing_of_its_neighbours() -> None:
+    faults = Faults(skip=True)
+    data = b"1\nx\n\xff\n[2]\n"
+    assert params(data, format="lines", typed=True, faults=faults) == [1, "x", [2]]
+    assert faults.count == 1
+
+
+def test_json_with_a_cr_between_its_tokens_is_one_line() -> None:
+    assert params(b"[1,\r2]\r\n", format="jsonl") == [[1, 2]]
+
+
 def test_an_open_quote_is_never_skipped_with_all_that_follows() -> None:
     with pytest.raises(BadParam, match="never closed"):
         params(b'a\n1\n"2\n3\n', format="csv", faults=Faults(skip=True))
@@ -194,7 +230,9 @@ def test_broken_and_foreign_packings_are_named() -> None:
     assert "ends in the middle" in bad(packed[:-9])
     assert "broken gzip" in bad(packed[:10] + b"\xff" * 30)
     assert "broken gzip" in bad(packed + b"tail")
-    assert "zip archive" in bad(b"PK\x03\x04....")
+    for size in (1, BLOCK):
+        assert "zip archive" in bad(b"PK\x03\x04....", size=size)
+        assert "UTF-16" in bad(b"\xfe\xff\0a", size=size)
     assert params(packed + packed) == ["a", "b"] * 2000
 
 
