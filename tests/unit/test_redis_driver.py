@@ -72,6 +72,62 @@ print(asyncio.Queue is asyncio.queues.Queue)
         assert whole == "False"
 
 
+def test_what_is_only_imported_along_is_the_same_module_to_others() -> None:
+    code = """
+import sys
+import minionize.engines.redis.minion
+from redis import connection
+from redis._parsers import base, socket
+import ssl, inspect, traceback, random
+print(isinstance(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).verify_flags, ssl.VerifyFlags))
+print(getattr(connection, "VerifyFlags", ssl.VerifyFlags) is ssl.VerifyFlags)
+print(ssl.SSLWantReadError in socket.NONBLOCKING_EXCEPTIONS)
+async def coroutine(): pass
+print(inspect.iscoroutinefunction(coroutine), inspect.iscoroutinefunction(print))
+print(inspect.iscoroutinefunction.__module__, str(inspect.signature(lambda a, *, b=1: 0)))
+try:
+    1 / 0
+except ZeroDivisionError:
+    print(traceback.format_exc().splitlines()[-1])
+print(0 <= random.random() < 1)
+import asyncio
+asyncio.run(asyncio.sleep(0))
+print(base.StreamReader is asyncio.StreamReader)
+print(*(type(sys.modules[name]).__name__ for name in ("ssl", "inspect", "traceback", "asyncio")))
+"""
+    assert _says(code) == [
+        "True", "True", "True", "True False", "inspect (a, *, b=1)",
+        "ZeroDivisionError: division by zero", "True", "True", "module module module module",
+    ]  # fmt: skip
+
+
+def test_a_minion_runs_nothing_of_what_is_put_off() -> None:
+    code = """
+import minionize.engines.redis.minion
+from minionize.engines.redis.put_off import is_put_off
+# Where OpenTelemetry is installed, the client loads it, and that some of the others.
+print(*(name for name in ("asyncio", "redis", "ssl") if is_put_off(name)))
+"""
+    if int(version("redis").partition(".")[0]) >= 8:  # those before use more of it
+        assert _says(code) == ["asyncio redis ssl"]
+
+
+def test_what_was_given_for_now_is_replaced_by_the_real_name(tmp_path: Path) -> None:
+    (tmp_path / "large.py").write_text("class Mentioned: pass\nused = 2\n")
+    (tmp_path / "client.py").write_text("from large import Mentioned\nimport large\n")
+    code = """
+from minionize.engines.redis.put_off import for_now, put_off
+put_off("large")
+with for_now("client", {"large": {"Mentioned": int}}):
+    import client
+    mine = int
+print(client.Mentioned is int, type(client.large).__name__)
+print(client.large.used, client.Mentioned is client.large.Mentioned, type(client.large).__name__)
+print(mine is int)
+"""
+    assert _says(code, path=tmp_path) == ["True _PutOff", "2 True module", "True"]
+
+
 def test_a_client_that_was_imported_before_stays_as_it_is() -> None:
     code = """
 import redis
@@ -92,7 +148,7 @@ def test_the_code_of_what_was_put_off_runs_once_for_the_first_who_ask(tmp_path: 
     (package / "part.py").write_text("small = 1\n")
     code = """
 from concurrent.futures import ThreadPoolExecutor
-from minionize.engines.redis.driver import put_off
+from minionize.engines.redis.put_off import put_off
 put_off("heavy")
 import heavy.part
 print(heavy.part.small)
@@ -106,7 +162,7 @@ print(hasattr(heavy, "missing"), heavy.small)
 def test_code_that_fails_says_so_to_each_who_asks(tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("raise RuntimeError('out of order')\n")
     code = """
-from minionize.engines.redis.driver import put_off
+from minionize.engines.redis.put_off import put_off
 put_off("broken")
 import broken
 for _ in range(2):

@@ -1,74 +1,47 @@
 """The official client, and no more of it than is used.
 
 `import redis` runs all of it: asyncio's side, clusters, Sentinel, each command; 0.1 s and more for
-a minion that needs one connection. So a package whose parts can be imported without it is put off:
-its own code runs as soon as anybody asks it for a name, as `redis.Redis`, and it is the same
-package then as ever.
+a minion that needs one connection. So that is put off, and so is what is only imported along.
 """
 
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import sys
-import threading
-from types import ModuleType
+from types import FunctionType
 from typing import Any
 
-_lock = threading.RLock()
-_running: set[str] = set()
+from minionize.engines.redis.put_off import for_now, is_put_off, put_off
 
-_ALONE = {
-    "asyncio": {"IncompleteReadError": "exceptions", "Lock": "locks", "StreamReader": "streams"}
+_IN_PARTS = {
+    "asyncio": {"IncompleteReadError": "asyncio.exceptions"},
+    "ssl": {"SSLError": "_ssl", "SSLWantReadError": "_ssl", "SSLWantWriteError": "_ssl"},
 }
-"""Packages whose parts need nothing of the package itself: what the client asks them for when it is
-imported, and the part that has it."""
-_IN_VAIN = ("importlib.metadata", "asyncio", "ipaddress", "random", "textwrap", "tokenize")
-"""What is only imported along: by the client, for its version, its other half and what it may have
-to do one day, and by what the client imports."""
+"""What the client asks them for when it is imported, and which module has it."""
+_IN_VAIN = (
+    *("importlib.metadata", "inspect", "ipaddress", "random", "textwrap", "tokenize", "traceback"),
+)
+"""What is only imported along: by the client, for its version, and for what it may have to do one
+day, and by what the client imports."""
+_CO_COROUTINE = 0x80
+"""As in `inspect`."""
 
 
-class _PutOff(ModuleType):
-    """A package whose own code has not run yet. Its parts are imported as usual."""
-
-    def __getattr__(self, name: str) -> Any:
-        """Only asked for what is not there."""
-        with _lock:
-            me = self.__name__
-            if type(self) is _PutOff:
-                if me in _running:  # by us: its code imports what wants it
-                    raise AttributeError(f"partially initialized module {me!r} has no {name!r}")
-                names = _ALONE.get(me)
-                if names is not None:
-                    if name in names:
-                        return getattr(importlib.import_module(f"{me}.{names[name]}"), name)
-                    if importlib.util.find_spec(f"{me}.{name}") is not None:
-                        return importlib.import_module(f"{me}.{name}")
-                spec = self.__spec__
-                assert spec is not None and spec.loader is not None
-                _running.add(me)
-                try:
-                    spec.loader.exec_module(self)
-                    self.__class__ = ModuleType  # type: ignore[assignment]
-                finally:
-                    _running.discard(me)
-        return getattr(self, name)
+def _is_coroutine_function(function: Any) -> bool:
+    """`inspect.iscoroutinefunction`, which the client asks of functions of its own."""
+    if type(function) is FunctionType and "_is_coroutine_mark" not in vars(function):
+        return bool(function.__code__.co_flags & _CO_COROUTINE)
+    whole = importlib.import_module("inspect")
+    assert whole.CO_COROUTINE == _CO_COROUTINE
+    return bool(whole.iscoroutinefunction(function))
 
 
-def put_off(name: str) -> None:
-    """Have `name` as it will be, unless it was imported already. What is not installed is left
-    for the import that wants it."""
-    if name in sys.modules:
-        return
-    spec = importlib.util.find_spec(name)
-    if spec is None or spec.loader is None:
-        return
-    module = importlib.util.module_from_spec(spec)
-    module.__class__ = _PutOff
-    sys.modules[name] = module
-    parent, _, own = name.rpartition(".")
-    if parent:
-        setattr(sys.modules[parent], own, module)
+_MENTIONED: dict[str, dict[str, Any]] = {
+    "asyncio": {name: type(name, (), {}) for name in ("Lock", "StreamReader")},
+    "inspect": {"iscoroutinefunction": _is_coroutine_function},
+    "ssl": {"VerifyFlags": type("VerifyFlags", (), {})},
+}
+"""What the client only mentions in types when it is imported, and what it asks of its own code."""
 
 
 def _import_parts() -> None:
@@ -82,12 +55,15 @@ def _imported() -> None:
         return
     for module in _IN_VAIN:
         put_off(module)
+    for module, elsewhere in _IN_PARTS.items():
+        put_off(module, elsewhere)
     put_off("redis")
     try:
-        _import_parts()
-    except (ImportError, AttributeError):
+        with for_now("redis", _MENTIONED):
+            _import_parts()
+    except Exception:
         # A version whose parts need the whole; or there is none, and that is said now.
-        halves = ["redis", *(name for name in _ALONE if type(sys.modules.get(name)) is _PutOff)]
+        halves = ["redis", *(["asyncio"] if is_put_off("asyncio") else [])]
         for name in [name for name in sys.modules if name.partition(".")[0] in halves]:
             del sys.modules[name]
         importlib.import_module("redis")
