@@ -116,16 +116,32 @@ def test_what_was_given_for_now_is_replaced_by_the_real_name(tmp_path: Path) -> 
     (tmp_path / "large.py").write_text("class Mentioned: pass\nused = 2\n")
     (tmp_path / "client.py").write_text("from large import Mentioned\nimport large\n")
     code = """
+from concurrent.futures import ThreadPoolExecutor
+from minionize.engines.redis.put_off import for_now, is_put_off, put_off
+put_off("large")
+held = [type("Mentioned", (), {})]
+with for_now({"large": {"Mentioned": held[0]}}):
+    import client
+print(client.Mentioned is held[0], is_put_off("large"))
+print(client.large.used, is_put_off("large"))
+print(client.Mentioned is held[0], client.Mentioned is client.large.Mentioned)
+"""
+    assert _says(code, path=tmp_path) == ["True True", "2 False", "False True"]
+
+
+def test_what_is_given_for_now_is_for_one_thread(tmp_path: Path) -> None:
+    (tmp_path / "large.py").write_text("class Mentioned: pass\n")
+    code = """
+from concurrent.futures import ThreadPoolExecutor
 from minionize.engines.redis.put_off import for_now, put_off
 put_off("large")
-with for_now("client", {"large": {"Mentioned": int}}):
-    import client
-    mine = int
-print(client.Mentioned is int, type(client.large).__name__)
-print(client.large.used, client.Mentioned is client.large.Mentioned, type(client.large).__name__)
-print(mine is int)
+import large
+with for_now({"large": {"Mentioned": 1}}), ThreadPoolExecutor(1) as threads:
+    print(large.Mentioned)
+    print(threads.submit(lambda: large.Mentioned).result())
+    print(large.Mentioned)
 """
-    assert _says(code, path=tmp_path) == ["True _PutOff", "2 True module", "True"]
+    assert _says(code, path=tmp_path) == ["1", *["<class 'large.Mentioned'>"] * 2]
 
 
 def test_a_client_that_was_imported_before_stays_as_it_is() -> None:

@@ -59,7 +59,7 @@ def _imported() -> None:
         put_off(module, elsewhere)
     put_off("redis")
     try:
-        with for_now("redis", _MENTIONED):
+        with for_now(_MENTIONED):
             _import_parts()
     except Exception:
         # A version whose parts need the whole; or there is none, and that is said now.

@@ -16,13 +16,14 @@ from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
-_lock = threading.RLock()
+_locks: dict[str, Any] = {}
+"""One for each module, as for imports: their code imports others."""
 _running: set[str] = set()
 _elsewhere: dict[str, Mapping[str, str]] = {}
-_for_now: dict[str, Mapping[str, Any]] = {}
+_for_now: dict[tuple[int, str], Mapping[str, Any]] = {}
+"""By thread, whose imports get it, and module."""
 _given: dict[str, dict[str, Any]] = {}
 """By module: what was given for a name of it, until there is the real one."""
-_clients: set[str] = set()
 
 
 class _PutOff(ModuleType):
@@ -30,14 +31,14 @@ class _PutOff(ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         """Only asked for what is not there."""
-        with _lock:
-            me = self.__name__
+        me = self.__name__
+        with _locks[me]:
             if type(self) is _PutOff:
                 # Whoever imports from it asks for `__path__`, which a package has from the start.
                 # That it runs is our doing: its code imports what wants it.
                 if name == "__path__" or me in _running:
                     raise AttributeError(f"partially initialized module {me!r} has no {name!r}")
-                stand_ins = _for_now.get(me, {})
+                stand_ins = _for_now.get((threading.get_ident(), me), {})
                 if name in stand_ins:
                     return _given.setdefault(me, {}).setdefault(name, stand_ins[name])
                 names = _elsewhere.get(me)
@@ -64,8 +65,8 @@ class _PutOff(ModuleType):
 
 
 def _replace(stand_in: Any, real: Any) -> None:
-    for name, module in list(sys.modules.items()):
-        if name.partition(".")[0] in _clients:
+    for module in list(sys.modules.values()):
+        if isinstance(module, ModuleType):
             held = vars(module)
             for key in [key for key, value in held.items() if value is stand_in]:
                 held[key] = real
@@ -90,6 +91,7 @@ def put_off(name: str, elsewhere: Mapping[str, str] | None = None) -> None:
         return
     module = importlib.util.module_from_spec(spec)
     module.__class__ = _PutOff
+    _locks[name] = threading.RLock()
     if elsewhere is not None:
         _elsewhere[name] = elsewhere
     sys.modules[name] = module
@@ -99,14 +101,15 @@ def put_off(name: str, elsewhere: Mapping[str, str] | None = None) -> None:
 
 
 @contextlib.contextmanager
-def for_now(client: str, stand_ins: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
-    """While `client` is imported it gets `stand_ins` (module -> name -> what) for names of modules
-    that are put off. Its own modules have the real ones as soon as such a module's code runs: so
-    they must be of no use before that, as classes are that are only mentioned in types."""
-    _clients.add(client)
-    _for_now.update(stand_ins)
+def for_now(stand_ins: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
+    """What this thread imports meanwhile gets `stand_ins` (module -> name -> what) for names of
+    modules that are put off. They are replaced by the real ones, wherever a module has them, as
+    soon as the code of theirs runs: so each must be an object of its own, and of no use before, as
+    a class that is only mentioned in types."""
+    me = threading.get_ident()
+    _for_now.update({(me, module): names for module, names in stand_ins.items()})
     try:
         yield
     finally:
         for module in stand_ins:
-            _for_now.pop(module, None)
+            del _for_now[me, module]
