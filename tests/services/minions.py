@@ -23,6 +23,8 @@ ROOT = str(Path(minionize.__file__).parent.parent)
 MAIN = "from minionize.cli.minionize import main; main()"
 MINION_MAIN = "from minionize.cli.minion import main; main()"
 Process = subprocess.Popen[bytes]
+SEEN = ': >"seen-$MINION_ID"; '
+"""Begins a script whose minions can be waited for, each of them."""
 
 
 def assert_not_reached(url: str, env: Mapping[str, str], proxy: Proxy) -> None:
@@ -116,6 +118,13 @@ class Minions:
     def until_ran(self, count: int) -> None:
         """Wait until so many runs wrote their lines."""
         until(lambda: self.ran().total() >= count, lambda: f"{self.ran().total()} runs of {count}")
+
+    def until_each_ran(self, count: int) -> None:
+        """Wait until so many minions have run something; their scripts begin with SEEN."""
+        until(
+            lambda: len(list(self.folder.glob("seen-*"))) >= count,
+            lambda: f"{sorted(self.folder.glob('seen-*'))} of {count} minions",
+        )
 
     def close(self) -> None:
         for process in self._started:

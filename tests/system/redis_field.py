@@ -119,6 +119,10 @@ class RedisField:
         """Wait until so many runs ended."""
         until(lambda: len(self.lines("ends")) >= count, lambda: str(self.lines("ends")[-3:]))
 
+    def until_joined(self, count: int) -> None:
+        """Wait until so many minions are at the queue: before that, none waits for a server."""
+        until(lambda: self.stats().minions == count, lambda: f"{self.stats().minions} of {count}")
+
     def assert_all_done(self, count: int) -> None:
         """Each was run to its end, and the queue knows."""
         missing = set(map(str, range(count))) - set(self.lines("ends"))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from services import pubsub
-from services.minions import Minions, assert_not_reached
+from services.minions import SEEN, Minions, assert_not_reached
 from services.processes import free_port, until
 from services.proxy import Proxy
 from services.pubsub import Pubsub, fresh
@@ -85,9 +85,10 @@ def test_a_killed_server_ends_minions_with_69(tmp_path: Path, pubsub_server: Pub
         with contextlib.closing(Minions(tmp_path, "pubsub://tests/killed", own.env)) as minions:
             minions.put(range(1000))
             working = [
-                minions.script(NOTE, "--lease", "4", "--reconnect", "3", "--idle", "3")
+                minions.script(SEEN + NOTE, "--lease", "4", "--reconnect", "3", "--idle", "3")
                 for _ in range(2)
             ]
+            minions.until_each_ran(2)  # one that has not joined yet would not try again
             minions.until_ran(20)
             own.kill()
             for minion in working:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from services.minions import Minions, assert_not_reached
+from services.minions import SEEN, Minions, assert_not_reached
 from services.processes import free_ports, until
 from services.proxy import Proxy
 from services.pulsar import Broker, Shared, jwt, lacking
@@ -54,7 +54,8 @@ def test_a_broker_that_is_killed_and_started_again(own: Broker, tmp_path: Path) 
     try:
         minions.put(map(str, range(200)))
         options = ("--lease", "5", "-j", "2")
-        both = [minions.script(f"{NOTE}sleep 0.05", *options) for _ in range(2)]
+        both = [minions.script(f"{SEEN}{NOTE}sleep 0.05", *options) for _ in range(2)]
+        minions.until_each_ran(2)
         minions.until_ran(60)
         own.kill()
         time.sleep(1)

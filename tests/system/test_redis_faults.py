@@ -53,6 +53,7 @@ def through(proxy: Proxy) -> str:
 def test_the_server_is_killed_and_comes_back_on_its_data(durable: RedisField) -> None:
     durable.put(range(300))
     minions = [durable.minion(*EASY) for _ in range(2)]
+    durable.until_joined(2)
     for done in (60, 150):
         durable.until_done(done)
         durable.server.kill()
@@ -69,6 +70,7 @@ def test_breaks_shorter_than_the_lease_cost_nothing(field: RedisField, proxy: Pr
     # Long beside the breaks: on a busy machine each takes seconds more.
     lease = ("--lease", "15", "--reconnect", "60", "-j", "2")
     minions = [field.minion(*lease, url=through(proxy)) for _ in range(2)]
+    field.until_joined(2)
     field.until_done(20)
     proxy.cut()
     time.sleep(0.7)
