@@ -55,8 +55,10 @@ def _callback(settings: Settings, cmd: Sequence[str]) -> Any:
         from minionize.callbacks.func import FuncCallback
 
         return FuncCallback.from_spec(settings.call)
+    from minionize import engines
     from minionize.callbacks.command import CommandCallback
 
+    engines.alone = True
     return CommandCallback(settings, cmd)
 
 

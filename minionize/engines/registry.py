@@ -11,6 +11,7 @@ import os.path
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from minionize import engines
 from minionize.errors import MissingDriver, UsageError
 from minionize.nearest import nearest
 
@@ -153,6 +154,7 @@ def _driver(scheme: str) -> Driver:
         return cast("Driver", import_module(built_in.module))
     point = _entry_point(scheme)
     assert point is not None, scheme
+    engines.alone = False
     return cast("Driver", point.load())
 
 

@@ -12,9 +12,11 @@ import pytest
 pytest.importorskip("redis")
 
 
-def _says(code: str, *, path: Path | None = None) -> list[str]:
+def _says(code: str, *, path: Path | None = None, alone: bool = True) -> list[str]:
     """The lines that `code` prints in a fresh Python. `path`: where it finds modules first."""
-    before = "" if path is None else f"import sys; sys.path.insert(0, {str(path)!r})\n"
+    before = f"from minionize import engines; engines.alone = {alone}\n"
+    if path is not None:
+        before += f"import sys; sys.path.insert(0, {str(path)!r})\n"
     done = subprocess.run(
         [sys.executable, "-c", before + code],
         check=False,
@@ -142,6 +144,35 @@ with for_now({"large": {"Mentioned": 1}}), ThreadPoolExecutor(1) as threads:
     print(large.Mentioned)
 """
     assert _says(code, path=tmp_path) == ["1", *["<class 'large.Mentioned'>"] * 2]
+
+
+def test_where_others_code_runs_nothing_is_put_off() -> None:
+    code = """
+import sys
+import minionize.engines.redis.minion
+from minionize.engines.redis.put_off import is_put_off
+print(*(name for name in sys.modules if is_put_off(name)))
+import redis.asyncio, redis.cluster
+import cloudpickle, textwrap, traceback, ssl
+def function(): return textwrap, traceback, ssl
+print(len(cloudpickle.dumps(function)) > 0)
+"""
+    assert _says(code, alone=False) == ["", "True"]
+
+
+def test_a_python_without_openssl_has_the_client_too() -> None:
+    code = """
+import sys
+sys.modules["_ssl"] = None
+import minionize.engines.redis.minion
+from redis.connection import Connection
+print(Connection.__name__)
+try:
+    import ssl
+except ImportError:
+    print("no ssl")
+"""
+    assert _says(code) == ["Connection", "no ssl"]
 
 
 def test_a_client_that_was_imported_before_stays_as_it_is() -> None:

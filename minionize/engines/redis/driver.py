@@ -1,16 +1,19 @@
 """The official client, and no more of it than is used.
 
 `import redis` runs all of it: asyncio's side, clusters, Sentinel, each command; 0.1 s and more for
-a minion that needs one connection. So that is put off, and so is what is only imported along.
+a minion that needs one connection. So that is put off, and so is what is only imported along, where
+no code but ours runs. Elsewhere the client is imported as ever.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 from types import FunctionType
 from typing import Any
 
+from minionize import engines
 from minionize.engines.redis.put_off import for_now, is_put_off, put_off
 
 _IN_PARTS = {
@@ -29,10 +32,12 @@ _CO_COROUTINE = 0x80
 
 def _is_coroutine_function(function: Any) -> bool:
     """`inspect.iscoroutinefunction`, which the client asks of functions of its own."""
-    if type(function) is FunctionType and "_is_coroutine_mark" not in vars(function):
+    if type(function) is FunctionType and not any(
+        name.startswith("_is_coroutine") for name in vars(function)
+    ):
         return bool(function.__code__.co_flags & _CO_COROUTINE)
     whole = importlib.import_module("inspect")
-    assert whole.CO_COROUTINE == _CO_COROUTINE
+    whole.isfunction(function)  # so its code has run, and what follows is its own
     return bool(whole.iscoroutinefunction(function))
 
 
@@ -53,10 +58,15 @@ def _import_parts() -> None:
 def _imported() -> None:
     if "redis" in sys.modules:
         return
+    if not engines.alone:
+        importlib.import_module("redis")
+        return
     for module in _IN_VAIN:
         put_off(module)
     for module, elsewhere in _IN_PARTS.items():
-        put_off(module, elsewhere)
+        # Whether there is OpenSSL is found out by importing it.
+        if module != "ssl" or importlib.util.find_spec("_ssl") is not None:
+            put_off(module, elsewhere)
     put_off("redis")
     try:
         with for_now(_MENTIONED):

@@ -68,7 +68,8 @@ def _replace(stand_in: Any, real: Any) -> None:
     for module in list(sys.modules.values()):
         if isinstance(module, ModuleType):
             held = vars(module)
-            for key in [key for key, value in held.items() if value is stand_in]:
+            # A copy: other threads may define names meanwhile.
+            for key in [key for key, value in list(held.items()) if value is stand_in]:
                 held[key] = real
 
 
