@@ -15,6 +15,7 @@ from minionize.filling.numbered import NOT_UTF8
 _BLANKS = re.compile(r"[ \t\r\n]*")
 _BEHIND = frozenset(" \t\r\n,]")
 """What may stand behind an element."""
+_IN_NUMBERS = frozenset("0123456789+-.eE")
 _NOT_CLOSED = "the array is never closed by ]: was the file cut off?"
 
 
@@ -30,22 +31,28 @@ class _Text:
         self.line = 1
         """Of the beginning of `buffer`."""
         self.ended = False
+        self._broken = False
+        """What follows `buffer` is no UTF-8."""
 
     def more(self, least: int = 1) -> bool:
         """Read at least `least` characters more, if there are; False at the end."""
+        if self._broken:
+            line = self.line + self.buffer.count("\n")
+            raise BadParam(f"{shown(self._name)}, line {line}: {NOT_UTF8}")
         parts: list[str] = []
         got = 0
-        while got < least and not self.ended:
+        while got < least and not self.ended and not self._broken:
             block = next(self._blocks, b"")
             self.ended = not block
             try:
                 parts.append(self._decoder.decode(block, final=self.ended))
             except UnicodeDecodeError as error:
-                line = self.line_here() + self.buffer.count("\n", self.at)
-                line += sum(part.count("\n") for part in parts)
-                line += block[: error.start].count(b"\n")
-                raise BadParam(f"{shown(self._name)}, line {line}: {NOT_UTF8}") from error
+                # What stands before it is read first, however the blocks were cut.
+                parts.append(error.object[: error.start].decode())
+                self._broken, self.ended = True, False
             got += len(parts[-1])
+        if not got and self._broken:
+            return self.more()
         if got:
             self.line = self.line_here()
             self.buffer = self.buffer[self.at :] + "".join(parts)
@@ -137,7 +144,10 @@ def _element(text: _Text) -> str | None:
     except RecursionError:
         raise text.bad("nested too deeply") from None
     except ValueError as error:
-        raise text.bad(str(error)) from None
+        # A number may go on, and be smaller then: 1111 becomes 1111e-9.
+        if text.ended or buffer[-1] not in _IN_NUMBERS or len(buffer) - at > MOST_BYTES:
+            raise text.bad(str(error)) from None
+        return None
     else:
         # A number may go on: `1.` is read as 1 as long as the 5 is missing.
         if text.ended or not buffer[end - 1].isdigit() or buffer[end : end + 1] in _BEHIND:

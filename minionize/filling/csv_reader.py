@@ -18,6 +18,7 @@ class _LinesOfBlocks:
         self._numbered = numbered(name, blocks, keep_cr=True)
         self.clean = True
         self.used_up = True
+        self._line = ""
 
     def __iter__(self) -> Iterator[str]:
         for _first, lines, clean in self._numbered:
@@ -28,7 +29,13 @@ class _LinesOfBlocks:
                 self.used_up = place == last
                 # Older csv modules refuse NULs with less to say: they go through as a
                 # surrogate that makes the row a bad one.
+                self._line = line
                 yield line.replace("\0", NUL_STAND_IN) + "\n"
+
+    def ends_in_quote(self, *, begun_before: bool) -> bool:
+        """Whether the row goes on behind the last line. `begun_before`: this line began inside a
+        quote."""
+        return (self._line.count('"') + begun_before) % 2 == 1
 
 
 def read_csv(
@@ -59,15 +66,18 @@ def read_csv(
     try:
         while True:
             begin = rows.line_num + 1
+            row: list[str] | None
             try:
                 row = next(rows, None)
             except csv.Error as error:
                 why, rest_lost = _why(error)
-                if rest_lost:
+                if header and not form:
+                    raise BadParam(f"{shown(name)}, line {begin} (the header): {why}") from None
+                if rest_lost or lines.ends_in_quote(begun_before=rows.line_num > begin):
                     # Never skipped: the rows behind the quote would go with it, unnoticed.
                     raise BadParam(f"{shown(name)}, line {begin}: {why}") from None
                 faults.bad(name, begin, why)
-                continue
+                row = []
             if row is None:
                 break
             if row:

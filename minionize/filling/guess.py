@@ -5,6 +5,8 @@ from __future__ import annotations
 import os.path
 
 from minionize.filling import texts
+from minionize.filling.faults import MOST_BYTES
+from minionize.filling.sources import BLOCK
 
 FORMATS = ("lines", "csv", "jsonl", "json")
 
@@ -18,6 +20,8 @@ _BY_SUFFIX = {
     ".list": "lines",
     ".lst": "lines",
 }
+
+_BLANKS = b" \t\r\n"
 
 
 def format_by_name(name: str) -> str | None:
@@ -36,8 +40,14 @@ def format_by_look(head: bytes, *, all_of_it: bool) -> str | None:
     Lines, unless the first line that is not blank is a JSON object by itself (JSON lines), or
     begins with `[`: then an array, unless it is an array by itself and more follows it (JSON
     lines). CSV is never taken from a look: nothing tells its header from a line.
+
+    As much of `head` is looked at as there may be of it in any case, whatever a pipe brings at a
+    time: so much that a long JSON object is seen whole, less where it makes no difference.
     """
-    bare = head.lstrip(b" \t\r\n")
+    limit = MOST_BYTES if head[:BLOCK].lstrip(_BLANKS)[:1] == b"{" else BLOCK
+    if len(head) >= limit:
+        head, all_of_it = head[:limit], True
+    bare = head.lstrip(_BLANKS)
     if not bare:
         return "lines" if all_of_it else None
     if bare[:1] not in (b"{", b"["):

@@ -10,7 +10,7 @@ from typing import BinaryIO
 from minionize.errors import BadParam, UsageError
 from minionize.filling.faults import Faults, shown
 from minionize.filling.guess import FORMATS, format_by_look, format_by_name, sep_by_name
-from minionize.filling.sources import BLOCK, Source, may_begin, open_source
+from minionize.filling.sources import Source, may_begin, open_source
 
 _BOM = b"\xef\xbb\xbf"
 _WIDE = (b"\xff\xfe", b"\xfe\xff")
@@ -88,7 +88,7 @@ def _begun(source: Source, format: str | None) -> tuple[str, Iterator[bytes]]:
     while True:
         if not may_begin(head, _BOM, *_WIDE):
             bare = head[len(_BOM) :] if head.startswith(_BOM) else head
-            found = format or format_by_look(bare, all_of_it=ended or len(head) >= BLOCK)
+            found = format or format_by_look(bare, all_of_it=ended)
             if found is not None:
                 break
         if ended:

@@ -23,8 +23,13 @@ GZIP = b"\x1f\x8b"
 PACKED = {
     b"PK\x03\x04": ("a zip archive", "unzip -p"),
     b"\xfd7zXZ\x00": ("packed with xz", "xz -dc"),
-    b"BZh": ("packed with bzip2", "bzip2 -dc"),
     b"\x28\xb5\x2f\xfd": ("packed with zstd", "zstd -dc"),
+    # A level, then a block or, in an empty file, its end: a line of text may begin with BZh.
+    **{
+        b"BZh%d%s" % (level, behind): ("packed with bzip2", "bzip2 -dc")
+        for level in range(1, 10)
+        for behind in (b"1AY&SY", b"\x17rE8P\x90")
+    },
 }
 
 
@@ -126,8 +131,11 @@ class Source:
             if block:
                 yield block
             if member.eof:
-                # A second member may follow (cat a.gz b.gz), or padding with zeros.
-                packed = member.unused_data.lstrip(b"\0") or self._next().lstrip(b"\0")
+                # A second member may follow (cat a.gz b.gz), and padding with zeros before it.
+                packed = member.unused_data or self._next()
+                while packed and not packed.lstrip(b"\0"):
+                    packed = self._next()
+                packed = packed.lstrip(b"\0")
                 if packed:
                     member = zlib.decompressobj(wbits=31)
             else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
 import gzip
 import io
@@ -145,9 +146,12 @@ def test_noise_never_stops_who_skips_bad_lines(noise: bytes, format: str, size: 
     assert len(got) + faults.count == sum(not _blank(line, format) for line in lines)
 
 
-@given(NOISE, st.sampled_from(["lines", "csv", "jsonl"]), st.booleans(), sizes)
+@given(
+    NOISE | NOISE.map(lambda noise: b"[" + noise),
+    st.sampled_from([None, "lines", "csv", "jsonl", "json"]), st.booleans(), sizes,
+)  # fmt: skip
 def test_what_comes_out_does_not_hang_on_what_was_read_with_it(
-    noise: bytes, format: str, typed: bool, size: int
+    noise: bytes, format: Any, typed: bool, size: int
 ) -> None:
     def read(size: int) -> tuple[object, ...]:
         faults = Faults(skip=True)
@@ -207,6 +211,54 @@ def test_bad_lines_are_counted_and_the_rest_is_kept() -> None:
     assert [p["a"] for p in params(data, format="csv", faults=faults)] == ["1", "4", "7"]
     assert faults.count == 2
     assert "line 3" in faults.first
+
+
+def test_rows_are_skipped_only_where_the_next_one_surely_begins() -> None:
+    faults = Faults(skip=True)
+    assert params(b'a,b\n"x"y,"p"\n1,2\n', format="csv", faults=faults) == [{"a": "1", "b": "2"}]
+    assert params(b'a,b\n"x\n"y,1\n1,2\n', format="csv", faults=faults) == [{"a": "1", "b": "2"}]
+    assert faults.count == 2
+    for rest in (b'"x"y,"p\nq,r"\n1,2\n', b'"x\n"y,"p\nq,r"\n1,2\n'):
+        with pytest.raises(BadParam, match="line 2: text after a closing quote"):
+            params(b"a,b\n" + rest, format="csv", faults=faults)
+    with pytest.raises(BadParam, match=r"line 1 \(the header\): text after"):
+        params(b'"a"x,b\n1,2\n', format="csv", faults=faults)
+
+
+@pytest.mark.parametrize("size", [1, 3, 400, BLOCK])
+def test_arrays_do_not_hang_on_what_was_read_at_a_time(size: int) -> None:
+    number = b"1" * 400 + b"." + b"2" * 200 + b"e-300"
+    assert params(b"[" + number + b", [" + number + b"]]", size) == [(n := float(number)), [n]]
+    assert "no number that fits" in bad(b"[1, " + b"1" * 400 + b".5]", size=size)
+    got: list[str] = []
+    with pytest.raises(BadParam, match="line 3: not UTF-8"):
+        for text in read_params(Drip(b'["a","b",\n{},\n"\xff\n"]', size), format="json"):  # type: ignore[arg-type]
+            got.append(text)
+    assert got == ['"a"', '"b"', "{}"]
+    assert "line 1: not" in bad('["😀'.encode() + b'\xff\n\n\n"]', size=size, format="json")
+
+
+@pytest.mark.parametrize("size", [3, 40_000, BLOCK, 10 * BLOCK])
+def test_the_look_does_not_hang_on_what_was_read_at_a_time(size: int) -> None:
+    long = {"a": "x" * 70_000}
+    assert params(json.dumps(long).encode() + b'\n{"b": 1}\n', size) == [long, {"b": 1}]
+    assert "more text after the array" in bad(b"[1]" + b"\n" * BLOCK + b"[2]\n", size=size)
+    assert params(b"[1]" + b"\n" * (BLOCK - 10) + b"[2]\n", size) == [[1], [2]]
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000, BLOCK])
+def test_gzip_goes_on_behind_padding(size: int) -> None:
+    a, b = gzip.compress(b"a\n"), gzip.compress(b"b\n")
+    for padding in (b"", b"\0" * 5, b"\0" * 3000):
+        assert params(a + padding + b + padding, size) == ["a", "b"]
+        assert "broken gzip" in bad(a + padding + b"trash", size=size)
+
+
+def test_a_line_may_begin_as_bzip2_does() -> None:
+    for size in (1, BLOCK):
+        assert params(b"BZhang\nBZh1\n", size) == ["BZhang", "BZh1"]
+        for data in (b"", b"a\n"):
+            assert "packed with bzip2" in bad(bz2.compress(data), size=size)
 
 
 def test_a_bad_line_changes_nothing_of_its_neighbours() -> None:
