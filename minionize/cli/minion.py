@@ -9,6 +9,7 @@ from typing import NamedTuple, NoReturn, cast
 
 import click
 
+from minionize import engines
 from minionize.cli import clicked
 from minionize.cli.ending import finish
 from minionize.cli.version import version_option
@@ -105,6 +106,7 @@ def _run(command: click.Command, args: list[str], name: str) -> int:
 
 def _command(name: str) -> click.Command:
     part = PARTS[name]
+    engines.alone = name != "run"  # which finds out what it runs
     module = import_module(f"minionize.cli.{part.module}")
     return cast(click.Command, getattr(module, part.attribute))
 

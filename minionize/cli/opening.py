@@ -47,10 +47,8 @@ def opened_queue(
 @contextmanager
 def opened(settings: Settings, *, create: bool = True) -> Iterator[Queue]:
     """The queue of `settings`, as a person sees it."""
-    from minionize import engines
     from minionize.engines.registry import open_queue
 
-    engines.alone = True
     queue = open_queue(settings.queue, options_of(settings, create=create))
     try:
         yield queue
