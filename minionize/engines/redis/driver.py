@@ -21,7 +21,8 @@ _IN_PARTS = {
     "ssl": {"SSLError": "_ssl", "SSLWantReadError": "_ssl", "SSLWantWriteError": "_ssl"},
 }
 """What the client asks them for when it is imported, and which module has it."""
-_IN_VAIN = "importlib.metadata inspect ipaddress random textwrap tokenize traceback".split()
+_IN_VAIN = ("importlib.metadata", "inspect", "ipaddress", "random", "textwrap", "tokenize",
+            "traceback")  # fmt: skip
 """What is only imported along: by the client, for its version, and for what it may have to do one
 day, and by what the client imports."""
 _CO_COROUTINE = 0x80
