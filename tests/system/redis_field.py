@@ -120,7 +120,7 @@ class RedisField:
         until(lambda: len(self.lines("ends")) >= count, lambda: str(self.lines("ends")[-3:]))
 
     def until_joined(self, count: int) -> None:
-        """Wait until so many minions are at the queue: before that, none waits for a server."""
+        """Wait until so many minions are at the queue: one that joins words a break otherwise."""
         until(lambda: self.stats().minions == count, lambda: f"{self.stats().minions} of {count}")
 
     def assert_all_done(self, count: int) -> None:

@@ -88,7 +88,7 @@ def test_a_killed_server_ends_minions_with_69(tmp_path: Path, pubsub_server: Pub
                 minions.script(SEEN + NOTE, "--lease", "4", "--reconnect", "3", "--idle", "3")
                 for _ in range(2)
             ]
-            minions.until_each_ran(2)  # one that has not joined yet would not try again
+            minions.until_each_ran(2)  # one that joins words a break otherwise
             minions.until_ran(20)
             own.kill()
             for minion in working:
