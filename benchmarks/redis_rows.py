@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 
 from benchmarks import peers
 from benchmarks.measure import Contestant, Figures, ratio, run_rounds
@@ -18,17 +20,39 @@ CLONE = Path(__file__).parents[1]
 SCRIPTS = Path(__file__).parent / "scripts"
 PEERS = ("taskiq", "huey", "dramatiq")
 Commands = Sequence[Sequence[str]]
+Row = Callable[[int, float], Iterator[Figure]]
+
+
+def _service() -> ModuleType:
+    """How tests start a server."""
+    sys.path.insert(0, str(CLONE / "tests"))
+    from services import redis
+
+    return redis
+
+
+def valkey_lacks() -> str:
+    """Why there is no server here; empty if there is one."""
+    return str(_service().lacking("valkey"))
+
+
+def _said_if_lacking(row: Row) -> Row:
+    """`row` where there is a server; elsewhere a line that says what it lacks."""
+
+    @functools.wraps(row)
+    def run(rounds: int, scale: float) -> Iterator[Figure]:
+        if lacks := valkey_lacks():
+            yield Figure("Valkey", lacks, "")
+        else:
+            yield from row(rounds, scale)
+
+    return run
 
 
 @contextlib.contextmanager
-def _server() -> Iterator[int]:
+def valkey() -> Iterator[int]:
     """The port of a fresh server: Valkey's, from its wheel, in memory."""
-    sys.path.insert(0, str(CLONE / "tests"))
-    from services.redis import RedisServer, lacking
-
-    if lacks := lacking("valkey"):
-        raise RuntimeError(lacks)
-    with fresh_folder() as folder, RedisServer(folder, "valkey") as server:
+    with fresh_folder() as folder, _service().RedisServer(folder, "valkey") as server:
         yield server.port
 
 
@@ -95,11 +119,12 @@ def _peer(port: int, kind: str, count: int) -> Contestant:
     return Contestant(kind, prepare)
 
 
+@_said_if_lacking
 def noop(rounds: int, scale: float) -> Iterator[Figure]:
     """Redis: a no-op function in its child process, against the raw client and other task queues"""
     count, few = int(1_000_000 * scale), int(20_000 * scale)
     call = ("--call", "benchmarks.noop:noop", "--reporter", "null")
-    with _server() as port:
+    with valkey() as port:
         figures = run_rounds(
             [
                 _raw(port, "raw", count, 1),
@@ -134,6 +159,7 @@ def _against(figures: dict[str, Figures], base: str, goal: str) -> Iterator[Figu
         yield Figure(name, value, "" if name == base else goal)
 
 
+@_said_if_lacking
 def spawn(rounds: int, scale: float) -> Iterator[Figure]:
     """Redis: 2,000 x /bin/true on 2 slots, against xargs"""
     count = int(2_000 * scale)
@@ -145,12 +171,13 @@ def spawn(rounds: int, scale: float) -> Iterator[Figure]:
 
     command = [["xargs", "-n1", "-P2", "/bin/true"]]
     xargs = Contestant("xargs -n1 -P2", lambda folder: command, stdin=numbers)
-    with _server() as port:
+    with valkey() as port:
         minion = _minions(port, "minionize -j2", count, "-j2", "/bin/true")
         figures = run_rounds([xargs, minion], rounds)
     yield from _against(figures, "xargs -n1 -P2", "<= 1.15x")
 
 
+@_said_if_lacking
 def feed(rounds: int, scale: float) -> Iterator[Figure]:
     """Redis: minion feed of 1 million lines, against XADD in pipelines of 1,000"""
     count = int(1_000_000 * scale)
@@ -160,7 +187,7 @@ def feed(rounds: int, scale: float) -> Iterator[Figure]:
             out.writelines(f"{number}\n" for number in range(count))
         return str(folder / "numbers.txt")
 
-    with _server() as port:
+    with valkey() as port:
 
         def minion(folder: Path) -> Commands:
             _flush(port)
@@ -183,12 +210,13 @@ def feed(rounds: int, scale: float) -> Iterator[Figure]:
     yield from _against(figures, "raw", "<= 1.2x")
 
 
+@_said_if_lacking
 def latency(rounds: int, scale: float) -> Iterator[Figure]:
     """Redis: a param put on an idle queue starts after"""
     from minionize import open_queue
 
     waits_s: list[float] = []
-    with _server() as port, fresh_folder() as folder, open_queue(_url(port)) as queue:
+    with valkey() as port, fresh_folder() as folder, open_queue(_url(port)) as queue:
         queue.put([0])
         options = ["--quiet", "--until", "forever", "-q", _url(port)]
         command = [peers.minionize_bin(), *options, "sh", "-c", "date +%s.%N >>starts"]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks import peers
-from benchmarks.redis_rows import _server
+from benchmarks.redis_rows import valkey, valkey_lacks
 from benchmarks.timed import Figure, fresh_folder
 
 SCRIPT = Path(__file__).parent / "scripts" / "timed_minion.py"
@@ -59,9 +59,12 @@ def _over_a_folder(many: int, count: int) -> Iterator[Figure]:
 
 
 def _over_redis(many: int, count: int) -> Iterator[Figure]:
+    if lacks := valkey_lacks():
+        yield Figure("Redis", lacks, "")
+        return
     import redis
 
-    with fresh_folder() as folder, _server() as port, redis.Redis(port=port, protocol=2) as client:
+    with fresh_folder() as folder, valkey() as port, redis.Redis(port=port, protocol=2) as client:
         url = f"redis://127.0.0.1:{port}/0?stream=q"
         command = [peers.minionize_bin("minion"), *_launch(url, many)]
         watch = _Server(client)
