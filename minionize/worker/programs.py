@@ -137,6 +137,10 @@ class ProgramCrew:
 
     def start(self, leases: Sequence[Lease]) -> None:
         """Start a program for each."""
+        short_runs = self._short_runs
+        if short_runs.rest_until:
+            time.sleep(max(0.0, short_runs.rest_until - time.monotonic()))
+            short_runs.rest_until = 0.0
         for lease in leases:
             slot = self._idle.pop()
             try:

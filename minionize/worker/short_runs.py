@@ -6,7 +6,8 @@ within the last tenth of a second. A minion's start keeps one CPU busy for longe
 programs are put on another one, behind the program that runs there, while the minion waits beside
 an idle CPU: posix_spawn returns when the program begins. The idle CPU pulls some of them over, and
 counts their work as its own; so this may go on to the end, and costs up to a third of the speed.
-It ends when the minion's CPU has less to do for a tenth of a second: one slot stays empty.
+So a minion rests for a moment before its first programs. Should it come to this later, it ends when
+the minion's CPU has less to do for a tenth of a second: one slot stays empty.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ WINDOW = 16
 TOO_LONG = 1.6
 """so many times what a start takes while there is a CPU for it."""
 RELIEF_S = 0.08
-"""For so long one slot stays empty then; at the start half as long as this took, at most."""
+"""For so long one slot stays empty then."""
+REST_S = 0.02
+"""For so long a minion rests at most before its first programs, and for a fifth of the CPU seconds
+that its start took: the CPU is then less used than one where a program runs."""
 AGAIN_S = 0.25
 """So much later at the earliest it may be again; twice as much each time that it did not help,"""
 AGAIN_MOST_S = 8.0
@@ -46,7 +50,9 @@ class ShortRuns:
         """Whether starts matter: with fewer slots each finds a free CPU, with more none does."""
         self._crowded_from = slots - 1
         """With so many running a start finds no idle CPU but the minion's own."""
-        self.empty_until = now + min(RELIEF_S, cpu_s / 2) if self.tight else 0.0
+        self.rest_until = now + min(REST_S, cpu_s / 5) if self.tight else 0.0
+        """Until then nothing is to start; 0 once something was."""
+        self.empty_until = 0.0
         """Until then one slot stays empty; 0 if none does."""
         self._again_at = 0.0
         self._again_s = AGAIN_S

@@ -17,6 +17,7 @@ from minionize.worker.short_runs import (
     JUDGED,
     LONG_S,
     RELIEF_S,
+    REST_S,
     SHORT_S,
     WINDOW,
     ShortRuns,
@@ -75,32 +76,29 @@ def test_short_slices_are_asked_for_once_when_all_of_the_last_runs_were_short(
 
 @pytest.mark.usefixtures("asked")
 @pytest.mark.parametrize("slots", [1, CPUS - 1, CPUS, CPUS + 1])
-def test_a_slot_stays_empty_at_first_where_there_is_one_for_each_cpu(slots: int) -> None:
+def test_there_is_a_rest_at_first_where_there_is_a_slot_for_each_cpu(slots: int) -> None:
     runs = ShortRuns(slots, 10.0, 1.0)
     assert runs.tight == (slots == CPUS)
-    assert runs.empty_slots(10.0, [10.0]) == (slots == CPUS)
-    assert runs.empty_slots(10.0 + 0.9 * RELIEF_S, []) == (slots == CPUS)
-    assert runs.empty_slots(10.0 + RELIEF_S, []) == 0
-    assert not runs.empty_until
+    assert runs.rest_until == (10.0 + REST_S if slots == CPUS else 0.0)
+    assert runs.empty_slots(10.0, []) == 0
 
 
 @pytest.mark.usefixtures("asked")
 def test_a_quick_start_is_forgotten_sooner() -> None:
-    runs = ShortRuns(CPUS, 0.0, RELIEF_S)
-    assert runs.empty_slots(0.4 * RELIEF_S, []) == 1
-    assert runs.empty_slots(0.6 * RELIEF_S, []) == 0
+    assert ShortRuns(CPUS, 0.0, 2 * REST_S).rest_until == pytest.approx(0.4 * REST_S)
 
 
-def test_on_one_cpu_nothing_stays_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_one_cpu_there_is_no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(short_runs, "_cpus", lambda: 1)
     runs = ShortRuns(1, 0.0, 1.0)
     assert not runs.tight
-    assert runs.empty_slots(0.0, []) == 0
+    assert not runs.rest_until
 
 
 @pytest.mark.usefixtures("asked")
 def test_beside_a_long_run_nothing_stays_empty_from_then_on() -> None:
-    runs = ShortRuns(CPUS, 0.0, 1.0)
+    runs = known()
+    assert crowded(runs, SLOW_S, LONG_S)
     assert runs.empty_slots(2 * LONG_S, [1.5 * LONG_S]) == 1
     assert runs.empty_slots(3 * LONG_S, [1.5 * LONG_S, 2.9 * LONG_S]) == 0
     assert runs.empty_slots(3 * LONG_S, []) == 0
@@ -154,12 +152,25 @@ def make(tmp_path: Path) -> Iterator[Make]:
 
 
 @pytest.mark.usefixtures("asked")
-def test_a_crew_leaves_a_slot_empty_but_not_beside_a_long_program(
+def test_a_crew_rests_once_before_its_first_programs(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(short_runs, "RELIEF_S", 3600.0)
-    monkeypatch.setattr("time.process_time", lambda: 7200.0)
+    monkeypatch.setattr(short_runs, "REST_S", 0.5)
+    monkeypatch.setattr("time.process_time", lambda: 10.0)
+    crew = make(Runs("/bin/true"), slots=CPUS)
+    made_at = time.monotonic()
+    for earliest_s in (0.45, 0.0):
+        crew.start([lease(0)])
+        assert time.monotonic() - made_at >= earliest_s
+        ends(crew)
+        monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail("it rests again"))
+
+
+@pytest.mark.usefixtures("asked")
+def test_a_crew_leaves_a_slot_empty_but_not_beside_a_long_program(make: Make) -> None:
     crew = make(Runs("/bin/sleep", append=True), slots=CPUS)
+    assert crew.room(None) == CPUS
+    crew._short_runs.empty_until = time.monotonic() + 3600.0
     assert crew.room(None) == CPUS - 1
     crew.start([lease(60) for _ in range(CPUS - 1)])
     began = time.monotonic()
@@ -191,7 +202,6 @@ def test_a_crew_judges_again_whether_its_programs_are_short(
 def test_a_crew_leaves_a_slot_empty_when_starts_take_too_long(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("time.process_time", lambda: 0.0)
     for name, value in {"JUDGED": 1, "WINDOW": 1, "SHORT_S": 3600.0, "LONG_S": 3600.0}.items():
         monkeypatch.setattr(short_runs, name, value)
     monkeypatch.setattr(short_runs, "RELIEF_S", 3600.0)
