@@ -23,6 +23,7 @@ Commands = Sequence[Sequence[str]]
 Row = Callable[[int, float], Iterator[Figure]]
 
 
+@functools.cache
 def _service() -> ModuleType:
     """How tests start a server."""
     sys.path.insert(0, str(CLONE / "tests"))

@@ -36,9 +36,6 @@ class _Text:
 
     def more(self, least: int = 1) -> bool:
         """Read at least `least` characters more, if there are; False at the end."""
-        if self._broken:
-            line = self.line + self.buffer.count("\n")
-            raise BadParam(f"{shown(self._name)}, line {line}: {NOT_UTF8}")
         parts: list[str] = []
         got = 0
         while got < least and not self.ended and not self._broken:
@@ -51,8 +48,9 @@ class _Text:
                 parts.append(error.object[: error.start].decode())
                 self._broken, self.ended = True, False
             got += len(parts[-1])
-        if not got and self._broken:
-            return self.more()
+        if self._broken and not got:
+            line = self.line + self.buffer.count("\n")
+            raise BadParam(f"{shown(self._name)}, line {line}: {NOT_UTF8}")
         if got:
             self.line = self.line_here()
             self.buffer = self.buffer[self.at :] + "".join(parts)

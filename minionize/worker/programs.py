@@ -137,10 +137,8 @@ class ProgramCrew:
 
     def start(self, leases: Sequence[Lease]) -> None:
         """Start a program for each."""
-        short_runs = self._short_runs
-        if short_runs.rest_until:
-            time.sleep(max(0.0, short_runs.rest_until - time.monotonic()))
-            short_runs.rest_until = 0.0
+        if self._short_runs.rest_until:
+            self._short_runs.rest()
         for lease in leases:
             slot = self._idle.pop()
             try:

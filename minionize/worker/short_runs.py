@@ -13,6 +13,7 @@ the minion's CPU has less to do for a tenth of a second: one slot stays empty.
 from __future__ import annotations
 
 import os
+import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 
@@ -51,7 +52,7 @@ class ShortRuns:
         self._crowded_from = slots - 1
         """With so many running a start finds no idle CPU but the minion's own."""
         self.rest_until = now + min(REST_S, cpu_s / 5) if self.tight else 0.0
-        """Until then nothing is to start; 0 once something was."""
+        """Until then nothing is to start; 0 where there is no rest, or it is over."""
         self.empty_until = 0.0
         """Until then one slot stays empty; 0 if none does."""
         self._again_at = 0.0
@@ -64,6 +65,11 @@ class ShortRuns:
         self._roomy: deque[float] = deque(maxlen=WINDOW)
         self._crowded: list[float] = []
         """Seconds that starts took, with an idle CPU for each and without."""
+
+    def rest(self) -> None:
+        """Wait until `rest_until`; there is no rest after it."""
+        time.sleep(max(0.0, self.rest_until - time.monotonic()))
+        self.rest_until = 0.0
 
     def ended(self, seconds: float) -> None:
         """A run ended that took so long; of no use any more once they `are_short`."""

@@ -118,7 +118,6 @@ def test_what_was_given_for_now_is_replaced_by_the_real_name(tmp_path: Path) -> 
     (tmp_path / "large.py").write_text("class Mentioned: pass\nused = 2\n")
     (tmp_path / "client.py").write_text("from large import Mentioned\nimport large\n")
     code = """
-from concurrent.futures import ThreadPoolExecutor
 from minionize.engines.redis.put_off import for_now, is_put_off, put_off
 put_off("large")
 held = [type("Mentioned", (), {})]

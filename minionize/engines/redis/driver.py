@@ -71,7 +71,8 @@ def _imported() -> None:
         with for_now(_MENTIONED):
             _import_parts()
     except Exception:
-        # A version whose parts need the whole; or there is none, and that is said now.
+        # A version whose parts need the whole, whatever they raise without it: TypeError, say,
+        # where more is done with a stand-in than to mention it. Or there is none: that is said now.
         halves = ["redis", *(["asyncio"] if is_put_off("asyncio") else [])]
         for name in [name for name in sys.modules if name.partition(".")[0] in halves]:
             del sys.modules[name]

@@ -1,8 +1,9 @@
 """Modules whose own code runs when somebody wants it, not when they are imported.
 
 To import a client is to run all that it imports, a tenth of a second for what one connection never
-uses. A module that is put off is the same as ever, only later: its code runs, as it is, as soon as
-anybody asks for a name of it.
+uses. A module that is put off is the same as ever, only later: its code runs, as it is, as soon
+as anybody asks for a name of it. That can be noticed (what is set on it before is overwritten),
+so this is for processes where only our code runs: `engines.alone`.
 """
 
 from __future__ import annotations
