@@ -105,6 +105,34 @@ class Steering:
             stats = queue.stats()
             assert (stats.put, stats.purged, total(stats)) == (5, 1, 5)
 
+    @pytest.mark.parametrize("state", [State.WAITING, State.DELAYED])
+    def test_what_was_delayed_until_now_waits(self, backend: Backend, state: State) -> None:
+        queue = backend.filled(range(3))
+        if not queue.traits.scans or not queue.traits.delays:
+            pytest.skip("this broker can't list, or knows no delays")
+        engine = backend.engine()
+        soon, late, held = backend.get(engine, 3)
+        engine.nack([soon], delay_s=backend.lease_s / 10)
+        engine.nack([late], delay_s=20 * backend.lease_s)
+        backend.pass_time(backend.lease_s / 5, (engine, [held]))
+        assert queue.purge(state) == 1
+        assert queue.purge(state) == 0
+        if queue.traits.counts:
+            stats = queue.stats()
+            assert (stats.waiting, stats.delayed) == ((0, 1) if state is State.WAITING else (1, 0))
+            assert (stats.purged, total(stats)) == (1, 3)
+
+    def test_what_was_never_leased_is_purged_and_counted(self, backend: Backend) -> None:
+        queue = backend.filled(range(7))
+        if not queue.traits.scans:
+            pytest.skip("this broker can't list")
+        engine = backend.engine()
+        backend.get(engine, 2)
+        assert queue.purge(State.WAITING) == 5
+        if queue.traits.counts:
+            stats = queue.stats()
+            assert (stats.waiting, stats.running, stats.purged, total(stats)) == (0, 2, 5, 7)
+
     @pytest.mark.parametrize("state", [State.RUNNING, State.DONE])
     def test_what_runs_or_is_done_is_not_purged(self, backend: Backend, state: State) -> None:
         queue, _ = one_in_each_state(backend)

@@ -232,3 +232,22 @@ ENDED, FAILED, PENDING, RUNNING, CANCELLED = (
 )  # fmt: skip
 def test_what_is_seen_of_a_job(seen: JobSeen, pods: list[PodSeen], jobs: list[Job]) -> None:
     assert jobs_of(seen, pods, "no quota") == jobs
+
+
+@pytest.mark.parametrize(
+    ("options", "env", "home"),
+    [
+        ({}, {}, "/tmp"),
+        ({}, {"HOME": "/home/me"}, "/home/me"),
+        ({"writable_root": ("yes",)}, {}, None),
+        ({"writable_root": ("yes",)}, {"HOME": "/home/me"}, "/home/me"),
+        ({"writable_root": ("no",)}, {}, "/tmp"),
+    ],
+)
+def test_a_home_is_given_where_the_image_has_none_that_can_be_written(
+    options: Mapping[str, tuple[str, ...]], env: Mapping[str, str], home: str | None
+) -> None:
+    made = job(_with(options, env=env))
+    (container,) = made["spec"]["template"]["spec"]["containers"]
+    found = {each["name"]: each.get("value") for each in container["env"]}
+    assert found.get("HOME") == home

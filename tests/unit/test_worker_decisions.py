@@ -185,6 +185,13 @@ def test_drained_empty_and_forever() -> None:
     assert not idle_is_over("drained", None, 1e9, 30).over
 
 
+def test_where_counts_are_unknown_empty_is_a_look_that_found_nothing() -> None:
+    assert idle_is_over("empty", Stats(), 0.001, 30).over
+    assert idle_is_over("empty", Stats(), 0.9, 30).over
+    assert not idle_is_over("empty", Stats(), 0.0, 30).over
+    assert not idle_is_over("empty", Stats(), 0.0, 30).drained
+
+
 def test_where_counts_are_unknown_drained_is_idle_for_a_while() -> None:
     assert not idle_is_over("drained", Stats(), 29.0, 30).over
     assert idle_is_over("drained", Stats(), 30.0, 30).over

@@ -1,0 +1,129 @@
+"""Minions of a queue in a folder that are taken for dead, and who sees that when."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from minionize.contracts.engine import EngineOptions
+from minionize.engines.file import open_engine, open_queue
+from minionize.engines.file.minion import FileEngine
+from minionize.testing.backend import ManualClock
+from minionize.values import Lease
+
+LEASE_S = 60.0
+
+
+class Bench:
+    """A queue of some params, on a clock that only the test moves."""
+
+    def __init__(self, folder: Path, params: int) -> None:
+        self.folder = str(folder)
+        self.clock = ManualClock()
+        self.opened: list[FileEngine] = []
+        queue = open_queue(self.folder, self.options("filler"))
+        queue.put(range(params))
+        queue.close()
+
+    def options(self, name: str) -> EngineOptions:
+        # A number that no process has: whether one is alive is told by its lock alone.
+        return EngineOptions(minion_id=name, clock=self.clock, lease_s=LEASE_S, pid=2**30)
+
+    def minion(self, name: str) -> FileEngine:
+        self.opened.append(open_engine(self.folder, self.options(name)))
+        return self.opened[-1]
+
+    def elsewhere(self, name: str) -> FileEngine:
+        """A minion of another host."""
+        engine = self.minion(name)
+        engine._member.forget()
+        engine._member.boot = "00000001"
+        with engine.room.head as head:
+            engine._holding.join(head)
+        return engine
+
+    def die(self, engine: FileEngine) -> None:
+        self.opened.remove(engine)
+        engine._member.close_in_child()
+
+    def let_pass(self, seconds: float, *alive: FileEngine) -> list[Lease]:
+        """Time passes, in which these are well; what each of them gets meanwhile."""
+        got: list[Lease] = []
+        for _ in range(int(seconds / (LEASE_S / 8))):
+            self.clock.advance(LEASE_S / 8)
+            for engine in alive:
+                engine.extend([])
+                got += engine.lease(9, 0.0)
+        return got
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(tmp_path / "queue", 3)
+    yield bench
+    for engine in bench.opened:
+        engine.close()
+
+
+def test_what_one_that_came_back_leased_comes_back_when_it_stands_still_again(
+    bench: Bench,
+) -> None:
+    """It stood still for so long that it was taken for dead, and the first that it does after
+    that is to lease."""
+    slow, other = bench.minion("slow"), bench.minion("other")
+    (first,) = slow.lease(1, 0.0)
+    (again, *rest) = bench.let_pass(2 * LEASE_S, other)
+    other.ack([again, *rest])
+    queue = open_queue(bench.folder, bench.options("filler"))
+    queue.put(["more"])
+    (more,) = slow.lease(1, 0.3)
+    assert more.param == "more"
+    assert slow.extend([first]) == [first], "it belongs to another"
+    assert other.stats().running == 1
+    assert {each.id: each.running for each in queue.minions()} == {"slow": 1, "other": 0}
+    back = bench.let_pass(3 * LEASE_S, other)
+    assert [(lease.param, lease.suspect) for lease in back] == [("more", True)]
+    queue.close()
+
+
+def test_one_that_came_back_and_leases_is_told_of_pause_and_stop(bench: Bench) -> None:
+    slow, other = bench.minion("slow"), bench.minion("other")
+    bench.let_pass(2 * LEASE_S, other)
+    queue = open_queue(bench.folder, bench.options("filler"))
+    queue.steer(paused=True, stop=True)
+    queue.put(["more"])
+    assert not slow.lease(1, 0.3)
+    assert (slow.orders().paused, slow.orders().stops) == (True, 1)
+    queue.close()
+
+
+@pytest.mark.parametrize("foreign", [0, 1, 3])
+def test_a_dead_process_of_this_host_is_seen_within_two_seconds_whoever_is_before_it(
+    bench: Bench, foreign: int
+) -> None:
+    """The slots before its own belong to minions of other hosts, of which only their beats tell."""
+    others = [bench.elsewhere(f"far{number}") for number in range(foreign)]
+    doomed, heir = bench.minion("doomed"), bench.minion("heir")
+    held = doomed.lease(3, 0.0)
+    assert len(held) == 3
+    heir.lease(1, 0.0)
+    bench.die(doomed)
+    back: list[Lease] = []
+    for _ in range(4):
+        bench.clock.advance(0.5)
+        back += heir.lease(3, 0.0)
+    assert sorted(lease.id for lease in back) == sorted(lease.id for lease in held)
+    heir.ack(back)
+    assert heir.stats().drained
+    assert [each.extend([]) for each in others] == [[]] * foreign
+
+
+def test_a_minion_of_another_host_is_given_its_whole_lease(bench: Bench) -> None:
+    far, near = bench.elsewhere("far"), bench.minion("near")
+    held = far.lease(3, 0.0)
+    bench.die(far)
+    assert not bench.let_pass(0.9 * LEASE_S, near)
+    back = bench.let_pass(0.8 * LEASE_S, near)
+    assert {lease.id for lease in back} == {lease.id for lease in held}
