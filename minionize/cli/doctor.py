@@ -45,11 +45,14 @@ def doctor(queue: str | None, full: bool, hosts: int, timeout: str) -> int:
         timeout_s = parsing.seconds_above_0(timeout)
     except ValueError as error:
         raise UsageError(f"--timeout {one_line(timeout)}: {error}") from error
-    told = settings.load({"queue": queue}, feeding=True).settings
+    loaded = settings.load({"queue": queue}, feeding=True)
+    told = loaded.settings
     from minionize.engines.registry import normalise
 
     scheme, _, address = normalise(told.queue).partition(":")
     if scheme == "file":
+        for note in loaded.notes:
+            say(f"{NAME}: {one_line(note)}")
         options = EngineOptions(lease_s=told.lease_s, create=False, env=told.env)
         findings = _folder_findings(os.path.abspath(address), options, full, hosts, timeout_s)
     elif hosts > 1:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+import stat
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,6 +25,7 @@ _SECRET_PARAMETER = re.compile(
 # A folder may be called anything.
 _BROKER = re.compile(r"(?!(?:file|execo|memory):)[a-z][a-z0-9+.-]*://", re.I | re.A)
 _CREDENTIALS = r"(?s)//.*@"
+_MOST_SECRET_BYTES = 1024 * 1024
 
 
 class Address(NamedTuple):
@@ -115,11 +119,31 @@ def credential(env: Mapping[str, str], name: str) -> str:
     if said or not path:
         return said
     try:
-        with open(path, encoding="utf-8") as file:
-            return file.read().removesuffix("\n").removesuffix("\r")
+        return _read_secret(path).decode().removesuffix("\n").removesuffix("\r")
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or "it is no UTF-8"
         raise UsageError(f"{name}_FILE={path} can't be read ({why}): mend or unset it") from error
+
+
+def _read_secret(path: str) -> bytes:
+    """All of the file. OSError for what has no end (a device) or may never begin (a pipe without
+    a writer); a shell's `<(pass redis)` has one."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        mode = os.fstat(fd).st_mode
+        if stat.S_ISFIFO(mode) and path.startswith(("/dev/", "/proc/")):
+            os.set_blocking(fd, True)
+        elif stat.S_ISFIFO(mode):
+            raise OSError(errno.EINVAL, "it is a named pipe")
+        elif not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise OSError(errno.EINVAL, "it is a device")
+        with open(fd, "rb", closefd=False) as file:
+            read = file.read(_MOST_SECRET_BYTES + 1)
+    finally:
+        os.close(fd)
+    if len(read) > _MOST_SECRET_BYTES:
+        raise OSError(errno.EFBIG, "it is larger than 1 MiB, no secret")
+    return read
 
 
 def with_parameters(base: str, parameters: Mapping[str, str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple, TypeAlias
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 from minionize.errors import UsageError
 from minionize.nearest import nearest
 from minionize.settings import parsing
+from minionize.settings.own_files import LeftOut, read_own_file
 
 YAML = ".minionize.yml"
 SCHEDULERS = ("local", "oar", "slurm", "kubernetes")
@@ -43,6 +43,8 @@ class Project(NamedTuple):
     """One text is a command line, several are its words."""
     launch: Mapping[str, Mapping[str, Told]] = _NOTHING
     """Scheduler to the keys of its section, with dashes."""
+    notes: tuple[str, ...] = ()
+    """A line for the person, where what has the file's name is no file that can be read."""
 
     def words(self, shell: bool) -> tuple[str, ...]:
         """CMD with its arguments; for a shell a command line stays one word."""
@@ -75,16 +77,18 @@ class LaunchSection(NamedTuple):
 
 
 def read_project() -> Project:
-    """The project's file, empty where there is none. UsageError, in one line, where it can't be
-    read or what stands there has the wrong type."""
-    if not os.path.isfile(YAML):
-        if os.path.lexists(YAML):
-            raise UsageError(f"{YAML} is no file that can be read: mend or remove it")
+    """The project's file, empty where there is none, or no file that this user can read: a note
+    says so. UsageError, in one line, where what stands in the file can't be used."""
+    try:
+        read = read_own_file(YAML)
+    except LeftOut as left_out:
+        return Project(notes=(str(left_out),))
+    if read is None:
         return Project()
     # PyYAML takes longer to import than all the rest of a minion: only where it is needed.
-    from minionize.settings.yaml_file import read_table
+    from minionize.settings.yaml_file import table_of
 
-    told = dict(read_table(YAML))
+    told = dict(table_of(read, YAML))
     return Project(
         command=_command(told.pop("command", None)),
         launch=_sections(told.pop("launch", None)),

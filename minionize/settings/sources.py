@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 from minionize.errors import UsageError
 from minionize.nearest import nearest
 from minionize.settings import machine, parsing
+from minionize.settings.dotenv_file import DOTENV, load_dotenv
 from minionize.settings.project import YAML, Project, meant, read_project
 from minionize.settings.table import BY_FIELD, BY_KEY, BY_VARIABLE, OPTIONS, OTHER_VARIABLES, Option
 from minionize.settings.value import Settings
 
-DOTENV = ".env"
 _PREFIX = "MINION_"
 _RETRIES = "retries"
 """In `.minionize.yml`: one less than `max-attempts`."""
@@ -41,14 +41,18 @@ def load(given: Mapping[str, Any] | None = None, *, feeding: bool = False) -> Lo
 
     `given` maps fields of Settings (or option names as `timeout`, `max-time`) to text or
     values; None means not given. `.env` of the current folder goes into `os.environ`, where
-    it never replaces anything. `feeding`: the default queue is one to be filled, so no sweep
-    that happens to stand here takes its place.
+    it never replaces anything; what can't be used of it is left out, and a note says so.
+    `feeding`: the default queue is one to be filled, so no sweep that happens to stand here takes
+    its place.
     """
-    from_dotenv = _load_dotenv()
+    from_dotenv, left_out = load_dotenv()
     env = dict(os.environ)
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    notes = list(misspelt(env))
+    notes = list(left_out)
+    for name, note in misspelt(env):
+        line = from_dotenv.get(name)
+        notes.append(note if line is None else f"{DOTENV}, line {line}: {note}")
 
     for name, value in (given or {}).items():
         if value is not None:
@@ -69,6 +73,7 @@ def load(given: Mapping[str, Any] | None = None, *, feeding: bool = False) -> Lo
         origin = f"{DOTENV}: MINION_ENGINE" if "MINION_ENGINE" in from_dotenv else "MINION_ENGINE"
         values["queue"], origins["queue"] = queue_of_engine(engine, env), origin
     project = read_project()
+    notes += project.notes
     for field, (value, origin) in _of_project(project).items():
         if field not in values:
             values[field], origins[field] = value, origin
@@ -119,8 +124,8 @@ def queue_of_engine(engine: str, env: Mapping[str, str]) -> str:
     )
 
 
-def misspelt(names: Iterable[str]) -> Iterable[str]:
-    """A line for each MINION_ variable that means nothing, with one that is near and does."""
+def misspelt(names: Iterable[str]) -> Iterable[tuple[str, str]]:
+    """Each MINION_ variable that means nothing, and a line with one that is near and does."""
     known = {*BY_VARIABLE, *OTHER_VARIABLES}
     for name in sorted(names):
         if not name.startswith(_PREFIX) or name in known:
@@ -129,7 +134,7 @@ def misspelt(names: Iterable[str]) -> Iterable[str]:
         ends = {each.removeprefix(_PREFIX): each for each in sorted(known)}
         end = nearest(name.removeprefix(_PREFIX), ends)
         remedy = f"did you mean {ends[end]}?" if end else "minionize --help has those that do"
-        yield f"{name} means nothing: {remedy}"
+        yield name, f"{name} means nothing: {remedy}"
 
 
 def _parsed(option: Option, value: Any, origin: str) -> Any:
@@ -149,22 +154,6 @@ def _sweep_here(env: Mapping[str, str]) -> str | None:
     if os.path.exists("minion-queue") or not os.path.isfile(os.path.join(folder, "sweeps")):
         return None
     return folder
-
-
-def _load_dotenv() -> frozenset[str]:
-    """Take `.env` into the environment; the names that came from it."""
-    if not os.path.isfile(DOTENV):
-        if os.path.lexists(DOTENV):
-            raise UsageError(f"{DOTENV} is no file that can be read: mend or remove it")
-        return frozenset()
-    import dotenv
-
-    before = set(os.environ)
-    try:
-        dotenv.load_dotenv(DOTENV, override=False)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{DOTENV} can't be read: {error}; mend or remove it") from error
-    return frozenset(set(os.environ) - before)
 
 
 def _of_project(project: Project) -> dict[str, tuple[Any, str]]:

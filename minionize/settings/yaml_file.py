@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Hashable
 from typing import Any
 
 import yaml
 
 from minionize.errors import UsageError
+from minionize.settings.own_files import MOST_BYTES
 
-MOST_BYTES = 1024 * 1024
-"""A file of settings is never larger; what is was named by mistake."""
+_WIDE = (b"\xff\xfe", b"\xfe\xff")
 
 
-def read_table(path: str) -> dict[str, Any]:
-    """The table in the file `path`: keys and scalars as the texts that were written (None where
-    nothing stands), lists and tables of them.
+def table_of(read: bytes, path: str) -> dict[str, Any]:
+    """The table in `read`, what the file `path` holds: keys and scalars as the texts that were
+    written (None where nothing stands), lists and tables of them.
 
     YAML itself would make a number of `010` and a yes/no of `on`, and a command would not get the
     words that were written. UsageError, in one line, for what can't be read.
     """
-    try:
-        with open(path, "rb") as file:
-            read = file.read(MOST_BYTES + 1)
-    except OSError as error:
-        why = os.strerror(error.errno or 0)
-        raise UsageError(f"{path} can't be read: {why}; mend or remove it") from error
     if len(read) > MOST_BYTES:
         raise UsageError(f"{path} is larger than 1 MiB: that is no file of settings; remove it")
     try:
-        content = yaml.load(read.decode(), Loader=_Texts)
+        content = yaml.load(_decoded(read), Loader=_Texts)
     except _Twice as error:
         raise UsageError(f"{path} {error}: keep one of them") from None
     except yaml.MarkedYAMLError as error:
@@ -46,6 +39,11 @@ def read_table(path: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UsageError(f"{path} is no table: write lines such as `slots: 4`")
     return content
+
+
+def _decoded(read: bytes) -> str:
+    """UTF-8, or UTF-16 by its mark: YAML is both."""
+    return read.decode("utf-16" if read.startswith(_WIDE) else "utf-8")
 
 
 def _one_line(text: str) -> str:

@@ -28,6 +28,37 @@ def test_dotenv_reaches_settings_and_program(run: Run, tmp_path: Path) -> None:
     assert ran.stdout == "secret /here 1\n"
 
 
+@pytest.mark.parametrize("name", [".env", ".minionize.yml"])
+def test_a_folder_of_that_name_ends_no_command(run: Run, tmp_path: Path, name: str) -> None:
+    """A virtualenv is often called `.env`."""
+    (tmp_path / name / "bin").mkdir(parents=True)
+    (tmp_path / "jobs").write_text("1\n")
+    note = f"{name} is left out: it is a folder, no file of settings"
+    commands = [
+        ("feed", "jobs"),
+        ("status",),
+        ("list",),
+        ("show", "1"),
+        ("config",),
+        ("doctor",),
+        ("jobs",),
+        ("launch", "local", "--dry-run", "true"),
+        ("cp", "minion-queue", "other"),
+        ("pause",),
+        ("resume",),
+        ("purge", "--yes"),
+        ("results",),
+        ("wait",),
+    ]
+    for words in commands:
+        ran = run(*words, module="minion")
+        assert ran.returncode == 0, (words, ran.stderr)
+        assert ran.stderr.count(note) == 1, (words, ran.stderr)
+    ran = run("--from", "jobs", "echo")
+    assert (ran.returncode, ran.stdout) == (0, "1\n")
+    assert ran.stderr.splitlines()[0] == f"minionize: {note}"
+
+
 def test_misspelt_variables_are_told(run: Run) -> None:
     ran = run("--from", "-", "true", input="1\n", MINION_SLTOS="4")
     assert "MINION_SLTOS means nothing: did you mean MINION_SLOTS?" in ran.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from urllib.parse import quote
 
@@ -114,9 +115,27 @@ def test_a_credential_comes_from_its_variable_or_from_a_file(tmp_path: Path) -> 
     assert credential({"X_PASSWORD_FILE": str(file)}, "X_PASSWORD") == "p w\n"
     assert credential({"X_PASSWORD_FILE": str(file), "X_PASSWORD": "q"}, "X_PASSWORD") == "q"
     file.write_bytes(b"\xff")
-    for path, why in ((file, "it is no UTF-8"), (tmp_path, "Is a directory")):
+    pipe, large = tmp_path / "pipe", tmp_path / "large"
+    os.mkfifo(pipe)
+    with large.open("wb") as open_file:
+        open_file.truncate(1 << 32)
+    for path, why in (
+        (file, "it is no UTF-8"),
+        (tmp_path, "Is a directory"),
+        (pipe, "it is a named pipe"),
+        (Path("/dev/zero"), "it is a device"),
+        (large, "it is larger than 1 MiB"),
+    ):
         with pytest.raises(UsageError, match=f"^X_FILE={path} can't be read .{why}"):
             credential({"X_FILE": str(path)}, "X")
+
+
+def test_a_credential_comes_from_a_pipe_of_a_shell() -> None:
+    reading, writing = os.pipe()
+    os.write(writing, b"secret\n")
+    os.close(writing)
+    assert credential({"X_FILE": f"/dev/fd/{reading}"}, "X") == "secret"
+    os.close(reading)
 
 
 @given(st.text(min_size=1))

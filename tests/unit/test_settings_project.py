@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -192,12 +193,20 @@ def test_a_large_file_is_not_read() -> None:
 
 def test_no_file() -> None:
     FILE.mkdir()
-    with pytest.raises(UsageError, match=r"\.minionize\.yml is no file"):
-        load()
+    assert load().notes == (".minionize.yml is left out: it is a folder, no file of settings",)
     FILE.rmdir()
     FILE.symlink_to("elsewhere")
-    with pytest.raises(UsageError, match=r"\.minionize\.yml is no file"):
-        load()
+    assert load().notes == (".minionize.yml is left out: it is a link to nothing: remove it",)
+    assert load_launch("oar") is None
+    FILE.unlink()
+    os.mkfifo(FILE)
+    assert load().notes == (".minionize.yml is left out: it is a named pipe, no file of settings",)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+def test_yaml_with_a_byte_order_mark(encoding: str) -> None:
+    FILE.write_bytes("slots: 4\nqueue: é\n".encode(encoding))
+    assert (load().settings.slots, load().settings.queue) == (4, "é")
 
 
 def test_no_permission(empty_folder: Path) -> None:
@@ -209,12 +218,14 @@ def test_no_permission(empty_folder: Path) -> None:
     code = (
         "import os, minionize.settings, minionize.settings.yaml_file\n"
         "if os.getuid() == 0: os.seteuid(65534)\n"
-        "minionize.settings.load()\n"
+        "print(*minionize.settings.load().notes)\n"
     )
     ran = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=180
     )
-    assert "UsageError: .minionize.yml can't be read: Permission denied; mend" in ran.stderr
+    assert ran.stdout == (
+        ".minionize.yml is left out: it can't be read (Permission denied): mend or remove it\n"
+    )
 
 
 @given(st.text(max_size=60))
