@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from math import log10
+from math import ceil, floor, log10
 from typing import Any
 
 from minionize.errors import ForeignVersion
@@ -17,7 +17,8 @@ VERSION = 1
 ROLL_KEY = "minionize-roll"
 
 PER_DECADE = 16
-"""Buckets for each power of ten: a median read from them is off by 7.5 % at most."""
+"""Buckets for each power of ten: the durations of one differ by 15.5 % at most."""
+_HAIR = 1e-9
 _SHIFT = 6 * PER_DECADE
 MAX_REASONS = 64
 OTHER_REASONS = "(other reasons)"
@@ -32,6 +33,17 @@ def bucket_of(seconds: float) -> int:
 def bucket_seconds(bucket: int) -> float:
     """The duration in the middle of a bucket."""
     return max(0.0, float(10.0 ** ((bucket + 0.5 - _SHIFT) / PER_DECADE)) - 1e-6)
+
+
+def bucket_bounds(bucket: int) -> tuple[float, float]:
+    """Between which durations those of a bucket are, in seconds; a hair wider, for what rounding
+    does at the edges."""
+    if bucket <= 0:
+        low = 0.0
+    else:
+        low = 10.0 ** ((bucket - _SHIFT) / PER_DECADE) * (1 - _HAIR) - 1e-6
+    high = 10.0 ** ((bucket + 1 - _SHIFT) / PER_DECADE) * (1 + _HAIR) - 1e-6
+    return max(0.0, float(low)), float(high)
 
 
 # No dataclasses here: each minion would wait for the import of that.
@@ -154,15 +166,42 @@ class RollUp:
         self.peak_kib = max(self.peak_kib, other.peak_kib)
         self.peak_below_kib = max(self.peak_below_kib, other.peak_below_kib)
 
-    def quantile(self, share: float) -> float | None:
-        """The duration that `share` of the runs stay below, in seconds; None without runs."""
+    def between(self, share: float) -> tuple[float, float] | None:
+        """Two durations in seconds between which the quantile of `share` lies for sure; None
+        without runs. Definitions differ where it falls between two runs: what the modules numpy
+        and statistics call it lies between them, too."""
         total = sum(self.buckets.values())
+        if not total:
+            return None
+        if total == 1:
+            return self.seconds_max, self.seconds_max
+        # Places in order of duration, from 1: as numpy has them, and, wider, statistics.
+        inner, outer = (total - 1) * share + 1, (total + 1) * share
+        first = max(1, floor(min(inner, outer)))
+        last = min(total, ceil(max(inner, outer)))
+        low, _ = bucket_bounds(self._bucket_at(first))
+        _, high = bucket_bounds(self._bucket_at(last))
+        return min(low, self.seconds_max), min(high, self.seconds_max)
+
+    def quantile(self, share: float) -> float | None:
+        """About the duration that `share` of the runs stay below, in seconds: near the middle of
+        `between`; None without runs."""
+        total = sum(self.buckets.values())
+        if not total:
+            return None
+        bounds = self.between(share)
+        assert bounds is not None
+        middle = bucket_seconds(self._bucket_at(max(1, ceil(total * share))))
+        return max(bounds[0], min(middle, bounds[1]))
+
+    def _bucket_at(self, place: int) -> int:
+        """The bucket of the run at this place, from 1, in order of duration."""
         seen = 0
         for bucket in sorted(self.buckets):
             seen += self.buckets[bucket]
-            if seen >= share * total:
-                return min(bucket_seconds(bucket), self.seconds_max)
-        return None
+            if seen >= place:
+                return bucket
+        return max(self.buckets)
 
 
 class Timeline:

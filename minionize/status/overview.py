@@ -77,7 +77,8 @@ class Overview:
         return sum(known) if len(known) == len(parts) else None
 
     def to_json(self) -> dict[str, Any]:
-        """All of it, for programs. Durations in seconds, memory in KiB."""
+        """All of it, for programs. Durations in seconds, memory in KiB. Of `median` and `p95` only
+        the bounds beside them are sure."""
         roll = self.roll
         return {
             "queue": self.url,
@@ -92,7 +93,9 @@ class Overview:
             "rates": self.rates,
             "seconds": {
                 "median": roll.quantile(0.5),
+                "median_between": roll.between(0.5),
                 "p95": roll.quantile(0.95),
+                "p95_between": roll.between(0.95),
                 "max": roll.seconds_max,
                 "sum": roll.seconds_sum,
             },

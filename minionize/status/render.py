@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 
+from minionize.reporters.rollup import RollUp
 from minionize.status.escape import short
 from minionize.status.overview import Minion, Overview
 
@@ -81,12 +82,7 @@ def _figures(view: Overview) -> Iterator[str]:
         elif view.stats.minions == 0:
             yield _row("time left", "no minion is at work")
     if roll.done and roll.buckets:
-        yield _row(
-            "durations",
-            f"median {duration(roll.quantile(0.5))}, "
-            f"95 % below {duration(roll.quantile(0.95))}, "
-            f"longest {duration(roll.seconds_max)}",
-        )
+        yield _row("durations", _durations(roll))
     if roll.cpu_sum:
         yield _row("CPU", f"{duration(roll.cpu_sum)} in all, {duration(roll.cpu_max)} at most")
     if roll.peak_kib:
@@ -99,6 +95,33 @@ def _figures(view: Overview) -> Iterator[str]:
         yield _row("given back", f"{_count(roll.given_back)} uncharged")
     if roll.unwritten:
         yield _row("report", f"{_plural(roll.unwritten, 'event')} could not be written")
+
+
+def _durations(roll: RollUp) -> str:
+    """Bounds, since the roll-up has counts of similar durations and not the durations."""
+    median, most = roll.between(0.5), roll.between(0.95)
+    longest = duration(roll.seconds_max)
+    if median is None or most is None:
+        return f"longest {longest}"
+    # Rounded away from what lies between; the longest is known as it is.
+    low = duration(_rounded(median[0], up=False))
+    high, within = (
+        longest if bound >= roll.seconds_max else duration(_rounded(bound, up=True))
+        for bound in (median[1], most[1])
+    )
+    said = f"median {high}" if low == high else f"median {low} to {high}"
+    return f"{said}, 95 % within {within}, longest {longest}"
+
+
+def _rounded(value: float, *, up: bool) -> float:
+    """The next duration that `duration` shows as it is."""
+    if value <= 0:
+        return 0.0
+    if value >= 100:
+        size = 3600.0 if value >= 86400 else 60.0 if value >= 3600 else 1.0
+    else:
+        size = 10.0 ** (math.floor(math.log10(value)) - 2)
+    return (math.ceil(value / size) if up else math.floor(value / size)) * size
 
 
 def _chart(view: Overview, width: int) -> Iterator[str]:

@@ -4,9 +4,11 @@ import builtins
 import gzip
 import io
 import json
+import math
 import os
 import random
 import re
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -239,8 +241,49 @@ def test_quantiles_are_near_the_true_ones(seconds: list[float]) -> None:
         assert 0.8 < found / true < 1.25
 
 
+@given(
+    st.lists(
+        st.one_of(st.floats(0, 1e7), st.sampled_from([0.0, 1e-6, 1.0, 10.0, 1e3])), min_size=1
+    ),
+    st.sampled_from([0.0, 0.01, 0.5, 0.9, 0.95, 0.99, 1.0]),
+)
+def test_quantiles_lie_between_their_bounds(seconds: list[float], share: float) -> None:
+    roll = RollUp()
+    roll.add_seconds(seconds)
+    bounds, about = roll.between(share), roll.quantile(share)
+    assert bounds is not None and about is not None
+    low, high = bounds
+    assert low <= about <= high <= max(seconds)
+    ordered = sorted(seconds)
+    exact = (len(ordered) - 1) * share
+    below, above = ordered[math.floor(exact)], ordered[math.ceil(exact)]
+    # As numpy and statistics have them: by place, and evenly between the two runs there.
+    by_place = ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+    evenly = below + (above - below) * (exact - math.floor(exact))
+    for true in (by_place, below, above, evenly):
+        assert low <= true <= high * (1 + 1e-12)
+    if share == 0.5:
+        assert low <= statistics.median(ordered) <= high * (1 + 1e-12)
+    if share == 0.95 and len(ordered) > 19:
+        assert low <= statistics.quantiles(ordered, n=20)[-1] <= high * (1 + 1e-12)
+    if low and bucket_of(ordered[0]) == bucket_of(ordered[-1]):
+        assert high <= low * 1.16 + 1e-6
+
+
+def test_the_middle_of_a_bucket_is_no_percentile() -> None:
+    """20 runs, of which the longest took 55.8 s: all in one bucket with a middle of 52.3 s."""
+    roll = RollUp()
+    roll.add_seconds([49.1] * 18 + [55.8] * 2)
+    for share in (0.5, 0.95):
+        bounds = roll.between(share)
+        assert bounds is not None
+        assert 48 < bounds[0] < 49.1
+        assert bounds[1] == 55.8
+
+
 def test_no_runs_have_no_quantile() -> None:
     assert RollUp().quantile(0.5) is None
+    assert RollUp().between(0.5) is None
 
 
 def test_merging_adds_and_keeps_maxima() -> None:
