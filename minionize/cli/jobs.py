@@ -25,7 +25,7 @@ from minionize.status.escape import safe
 NO_INPUT = 66
 """Of `logs`, where some of it could not be read."""
 
-JOBS_HELP = """The launches on this queue, by whoever, and how many of their minions wait, run and
+JOBS_HELP = """Your launches on this queue, and how many of their minions wait, run and
 ended. With IDs, each of their minions, and the files of their output.
 """
 
@@ -40,7 +40,7 @@ own warning, and, told once more, the end at once where it has one.
 """
 
 
-@click.command("jobs", help=JOBS_HELP, short_help="The launches on this queue.")
+@click.command("jobs", help=JOBS_HELP, short_help="Your launches on this queue.")
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @queue_option
 @click.option("--json", "as_json", is_flag=True, help="A line of JSON for each launch.")
@@ -87,7 +87,7 @@ def logs(id: str | None, queue: str | None, follow: bool) -> int:
 @click.command("cancel", help=CANCEL_HELP, short_help="End launched minions.")
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @queue_option
-@click.option("--all", "every", is_flag=True, help="Of all launches on this queue.")
+@click.option("--all", "every", is_flag=True, help="Of all your launches on this queue.")
 def cancel(ids: tuple[str, ...], queue: str | None, every: bool) -> int:
     """The command."""
     if bool(ids) == every:
@@ -129,7 +129,11 @@ def _found(name: str, queue: str | None, ids: Sequence[str]) -> Sequence[Record]
     url = absolute(loaded.settings.queue)
     scheme, _, address = url.partition(":")
     folder = records.folder_of(address if scheme == "file" else None, loaded.settings.env)
-    found = records.recorded(folder, None if scheme == "file" else url)
+    found = records.recorded(
+        folder,
+        None if scheme == "file" else url,
+        tell=lambda line: say(f"{name}: {one_line(line)}"),
+    )
     if not ids:
         return found
     by_id = {record.id: record for record in found}

@@ -10,6 +10,7 @@ import sys
 import time
 from importlib import import_module
 
+from minionize.beneath import open_plain
 from minionize.cli.ending import die_of, finish, one_line, say
 from minionize.cli.launch_plan import Plan
 from minionize.cli.opening import opened_queue
@@ -51,7 +52,7 @@ def run_here(plan: Plan, *, resubmit: bool) -> int:
         else:
             _check_program(plan)
     if output == "files":
-        os.makedirs(os.path.join(plan.records, "logs"), exist_ok=True)
+        os.makedirs(os.path.join(launch.folder or plan.records, "logs"), exist_ok=True)
     minions = _Minions(plan, output)
     progress = Progress(launch.minions)
 
@@ -144,8 +145,9 @@ class _Minions:
     def _be(self, index: int) -> int:
         launch = self._plan.launch
         if self._output == "files":
-            path = os.path.join(self._plan.records, "logs", local.log_name(launch, os.getpid()))
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            folder = os.path.join(launch.folder or self._plan.records, "logs")
+            path = os.path.join(folder, local.log_name(launch, os.getpid()))
+            fd = open_plain(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(fd, 1)
             os.dup2(fd, 2)
             os.close(fd)

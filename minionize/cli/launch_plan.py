@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from minionize import settings
+from minionize.beneath import can_be_replaced
 from minionize.cli.ending import one_line
 from minionize.cli.launch_words import command_words, name_and_value, read_option
 from minionize.engines.registry import normalise
@@ -67,6 +68,7 @@ def plan(
     if queue.startswith("memory:"):
         raise UsageError(f"{queue} ends with its process: launch on a queue in a folder, -q FOLDER")
     folder = folder_of(_folder(queue), told.env)
+    scripts = _for_scripts(folder, told.env)
     seen_as = ours["minion_queue"] or queue
     options = _options(scheduler, module, ours["options"])
     launch = Launch(
@@ -84,7 +86,7 @@ def plan(
         memory_mib=_parsed("--memory", ours["memory"], parsing.size_mib),
         gpus=_parsed("--gpus", ours["gpus"], parsing.whole_from(1)),
         workdir=_here() if module.SHARES_FILES else None,
-        folder=folder if module.SHARES_FILES else None,
+        folder=scripts if module.SHARES_FILES else None,
         grace_s=told.grace_s,
         env=_env(ours["env"], told.env),
         secret_env=dict(name_and_value("--secret-env", word) for word in ours["secret_env"]),
@@ -98,6 +100,13 @@ def plan(
             "and give it with --secret-env"
         )
     notes = (*loaded.notes, *_notes(scheduler, module, launch))
+    if (
+        scripts != folder
+        and launch.folder is not None
+        and (scheduler != "local" or _files(options))
+    ):
+        where = f"{scripts}, since others may write {os.path.dirname(folder)}"
+        notes = (*notes, f"the script and what minions write go to {where}")
     return Plan(launch, told, queue, folder, notes, ours["minionize"] is not None)
 
 
@@ -107,6 +116,17 @@ def absolute(url: str) -> str:
     if scheme in ("file", "execo"):
         address = os.path.join(_here(), address)
     return f"{scheme}:{address}"
+
+
+def _for_scripts(records: str, env: Mapping[str, str]) -> str:
+    """Where scripts and logs go: beside the records, or to this person's own state where others
+    could put a script of theirs, or a link, in the place of ours."""
+    return folder_of(None, env) if can_be_replaced(records) else records
+
+
+def _files(options: Mapping[str, Sequence[str]]) -> bool:
+    """Whether minions of this machine write into files."""
+    return [word.lower() for word in options.get("output", ())[-1:]] == ["files"]
 
 
 def _folder(queue: str) -> str | None:

@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+from minionize.beneath import open_plain
 from minionize.launch.values import Job, Launch, LogLine, Submitted
 
 _LOOK_EVERY_S = 0.5
@@ -104,7 +105,7 @@ def _unread(path: str, error: OSError) -> LogLine:
 
 def _new_lines(path: str, read_to: dict[str, int], rests: dict[str, bytes]) -> Iterator[LogLine]:
     """What was written since. OSError where it can't be read."""
-    with open(path, "rb") as file:
+    with open(open_plain(path, os.O_RDONLY), "rb") as file:
         file.seek(read_to.get(path, 0))
         while piece := file.read(_PIECE):
             read_to[path] = file.tell()

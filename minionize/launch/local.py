@@ -19,6 +19,8 @@ SHARES_FILES = True
 MOST = 1000
 """Minions at a time: far more than any machine has CPUs, and some GB of memory."""
 
+_BOOT = "boot"
+"""In `details`, beside the process ids: process ids and their times begin anew at each boot."""
 OUTPUTS = ("prefix", "plain", "files")
 
 KEYS = {
@@ -76,16 +78,17 @@ def remembered(launch: Launch, started: Mapping[str, str]) -> Submitted:
     """What to put on record: `started` is process ids, and when each began."""
     submitted = files.submitted(launch, "local", list(started), _log(launch))
     logs = tuple(_log(launch).replace("%jobid%", pid) for pid in started)
-    return Submitted(**{**vars(submitted), "logs": logs, "details": dict(started)})
+    details = {**started, _BOOT: boot_id()}
+    return Submitted(**{**vars(submitted), "logs": logs, "details": details})
 
 
 def states(submitted: Sequence[Submitted]) -> Sequence[Job]:
     """Whether the processes live. How they ended only who started them knows."""
     found = []
     for each in submitted:
-        here = each.host == os.uname().nodename
+        here = _is_here(each)
         for pid in each.job_ids:
-            alive = here and began(int(pid)) == each.details.get(pid, "?")
+            alive = here and _began(pid) == each.details.get(pid, "?")
             state = JobState.RUNNING if alive else JobState.UNKNOWN
             found.append(Job(pid, state, each.host, "" if alive else "ended" if here else ""))
     return found
@@ -97,18 +100,51 @@ def logs(submitted: Submitted, *, follow: bool) -> Iterator[LogLine]:
 
 
 def cancel(submitted: Submitted) -> int:
-    """TERM: they give back what they hold."""
+    """TERM: they give back what they hold. Only processes that began when the record says so are
+    told; what has their numbers since is another's."""
     if submitted.host != os.uname().nodename:
         raise UsageError(f"its minions are processes of {submitted.host}: cancel them there")
-    alive = [job for job in states([submitted]) if job.state.alive]
-    for job in alive:
-        try:
-            os.kill(int(job.id), signal.SIGTERM)
-        except ProcessLookupError:
-            continue
-        except PermissionError:
-            raise UsageError(f"its minions are {submitted.user}'s: ask them to") from None
-    return len(alive)
+    return sum(_tell_to_end(pid, submitted) for pid in submitted.job_ids)
+
+
+def _tell_to_end(pid: str, submitted: Submitted) -> bool:
+    """Whether it was there to be told."""
+    if not _is_here(submitted) or not pid.isdecimal():
+        return False
+    try:
+        fd = os.pidfd_open(int(pid))  # from here on the number can't become another process
+    except OSError:
+        return False
+    try:
+        if _began(pid) != submitted.details.get(pid, "?"):
+            return False
+        signal.pidfd_send_signal(fd, signal.SIGTERM)
+        return True
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        raise UsageError(f"its minions are {submitted.user}'s: ask them to") from None
+    finally:
+        os.close(fd)
+
+
+def _is_here(submitted: Submitted) -> bool:
+    """Whether its processes were of this boot of this host."""
+    boot = submitted.details.get(_BOOT)
+    return submitted.host == os.uname().nodename and boot in (None, boot_id())
+
+
+def _began(pid: str) -> str:
+    return began(int(pid)) if pid.isdecimal() else ""
+
+
+def boot_id() -> str:
+    """Another one after each start of this machine; empty where it can't be told."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
 
 
 def share_of(launch: Launch, index: int) -> dict[str, str]:

@@ -1,6 +1,8 @@
-"""Launches on record: a small file for each in a folder, so that others find them again.
+"""Launches on record: a small file for each in a folder, so that its person finds them again.
 
-For a queue in a folder that is its `launches/`; for others a folder of the person's own.
+For a queue in a folder that is its `launches/`; for others a folder of the person's own. Members of
+a group may write into the first, so a record is believed only if it belongs to who asks, or to
+root: by another's, `minion cancel` would end what that one names.
 """
 
 from __future__ import annotations
@@ -8,14 +10,23 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import NamedTuple
 
+from minionize.beneath import Beneath, NotFollowed, is_only_ours
 from minionize.errors import UsageError
 from minionize.launch.values import Submitted
 
 FOLDER = "launches"
+TOLD_CONFIG = "told_kubeconfig"
+"""In `details` of a record: the file of a configuration that its launch was told. It is named, and
+never loaded on the word of a record."""
+_MOST_BYTES = 1 << 22
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.json")
+_JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
+"""None begins with a dash: commands of schedulers would take it for an option."""
+_SCHEDULER = re.compile(r"[a-z]{1,20}")
 
 
 class Record(NamedTuple):
@@ -38,58 +49,130 @@ def remember(folder: str, submitted: Submitted) -> Record:
     """Put it on record. UsageError if that can't be, and names its jobs, which are running."""
     text = json.dumps({**asdict(_plain(submitted)), "version": 1}, indent=1) + "\n"
     base = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{submitted.scheduler}-{submitted.job_ids[0]}")
-    draft = os.path.join(folder, f".{base}.{os.getpid()}")
+    draft = f".{base}.{os.getpid()}"
     try:
-        os.makedirs(folder, exist_ok=True)
-        with open(draft, "w", encoding="utf-8") as file:
-            file.write(text)
-        # Another cluster may have given the same number; the first one keeps its name.
-        for count in range(1, 1000):
-            id = base if count == 1 else f"{base}-{count}"
+        with _opened(folder, make=True) as place:
+            # Where a group may write the folder it may not write the record.
+            fd = place.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
             try:
-                os.link(draft, os.path.join(folder, f"{id}.json"))
-            except FileExistsError:
-                continue
-            return Record(id, submitted)
-        raise FileExistsError(17, "too many launches of that name", base)
+                with open(fd, "w", encoding="utf-8") as file:
+                    file.write(text)
+                id = _named(place, draft, base)
+            finally:
+                place.unlink(draft)
+        return Record(id, submitted)
     except OSError as error:
         raise UsageError(
             f"submitted as {' '.join(submitted.job_ids)}, but {folder} can't be written: "
             f"{error.strerror}; minion jobs won't show it: get the right to write there"
         ) from error
-    finally:
-        if os.path.exists(draft):
-            os.unlink(draft)
 
 
-def recorded(folder: str, queue: str | None = None) -> Sequence[Record]:
-    """The launches on record (on `queue`, where given), oldest first. What can't be read is
-    passed over: a newer version's, or somebody's own file. UsageError where the folder is hidden
-    from this user: there may be launches."""
-    found = []
+def _named(place: _Folder, draft: str, base: str) -> str:
+    # Another cluster may have given the same number; the first one keeps its name.
+    for count in range(1, 1000):
+        id = base if count == 1 else f"{base}-{count}"
+        try:
+            place.link(draft, f"{id}.json")
+        except FileExistsError:
+            continue
+        return id
+    raise FileExistsError(17, "too many launches of that name", base)
+
+
+def recorded(
+    folder: str, queue: str | None = None, *, tell: Callable[[str], object] = lambda line: None
+) -> Sequence[Record]:
+    """The launches of this user (and of root) on record (on `queue`, where given), oldest first.
+
+    What can't be read is passed over: a newer version's, or somebody's own file. What is others'
+    or could be changed by others is not believed, and `tell` gets a line that says so. UsageError
+    where the folder is hidden from this user, since there may be launches, or is a link.
+    """
+    found, others = [], set()
     try:
-        names = [name for name in os.listdir(folder) if name.endswith(".json")]
+        with _opened(folder) as place:
+            for name in filter(_NAME.fullmatch, place.names()):
+                try:
+                    record = Record(name.removesuffix(".json"), _submitted(_read(place, name)))
+                except PermissionError:
+                    others.add(_user(place.stat(name).st_uid))
+                except _Writable as error:
+                    tell(f"{folder}/{name} is not believed: {error}")
+                except NotFollowed as error:
+                    tell(f"{folder}/{name} is not believed: {error.strerror}")
+                except (OSError, ValueError, TypeError, KeyError, RecursionError):
+                    continue
+                else:
+                    if queue is None or record.submitted.queue == queue:
+                        found.append(record)
+    except NotFollowed as error:
+        raise UsageError(f"{error.filename}: {error.strerror}") from error
     except PermissionError as error:
         raise UsageError(
             f"{folder}: {error.strerror}: you need the right to read it to see its launches"
         ) from error
     except OSError:
         return []
-    for name in names:
-        try:
-            with open(os.path.join(folder, name), encoding="utf-8") as file:
-                content = json.load(file)
-            record = Record(name.removesuffix(".json"), _submitted(content))
-        except (OSError, ValueError, TypeError, KeyError):
-            continue
-        if queue is None or record.submitted.queue == queue:
-            found.append(record)
+    if others:
+        tell(
+            f"launches of {', '.join(sorted(others))} are on record too, and are left alone: only "
+            "who launched minions is shown them, and ends them"
+        )
     return sorted(found, key=lambda record: (record.submitted.at, record.id))
 
 
 def forget(folder: str, record: Record) -> None:
     """Take it off the record; its jobs and logs stay."""
-    os.unlink(os.path.join(folder, f"{record.id}.json"))
+    with _opened(folder) as place:
+        place.unlink(f"{record.id}.json")
+
+
+class _Writable(Exception):
+    """A record of this user's that others could have changed; the text is for people."""
+
+
+class _Folder(Beneath):
+    """`launches/` itself, which is no link."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(folder, follow=False)
+
+    def __enter__(self) -> _Folder:
+        self.enter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.let_go()
+
+
+def _opened(folder: str, *, make: bool = False) -> _Folder:
+    if make:
+        os.makedirs(folder, exist_ok=True)
+    return _Folder(folder)
+
+
+def _read(place: _Folder, name: str) -> Mapping[str, object]:
+    """PermissionError for another's, _Writable for one that others could have changed."""
+    fd = place.open(name, os.O_RDONLY)
+    with open(fd, "rb") as file:
+        there = os.fstat(fd)
+        if there.st_uid not in (os.geteuid(), 0):
+            raise PermissionError(1, "another's", name)
+        if not is_only_ours(there):
+            raise _Writable("others may write it: chmod go-w, if you know what it holds")
+        if there.st_nlink > 1:
+            raise _Writable("it has a second name elsewhere: remove it")
+        return json.loads(file.read(_MOST_BYTES).decode())  # type: ignore[no-any-return]
+
+
+def _user(uid: int) -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
 
 
 def _plain(submitted: Submitted) -> Submitted:
@@ -108,14 +191,19 @@ def _submitted(content: Mapping[str, object]) -> Submitted:
             raise TypeError(key)
         return tuple(map(str, value))
 
+    job_ids, scheduler = texts("job_ids"), str(content["scheduler"])
+    if not job_ids or not all(map(_JOB_ID.fullmatch, job_ids)):
+        raise ValueError("job_ids")
+    if not _SCHEDULER.fullmatch(scheduler):
+        raise ValueError("scheduler")
     details, minions, at = content["details"], content["minions"], content["at"]
     if not (isinstance(details, dict) and isinstance(minions, int)):
         raise TypeError("details, minions")
     if not isinstance(at, (int, float)):
         raise TypeError("at")
     return Submitted(
-        scheduler=str(content["scheduler"]),
-        job_ids=texts("job_ids"),
+        scheduler=scheduler,
+        job_ids=job_ids,
         name=str(content["name"]),
         queue=str(content["queue"]),
         minions=minions,
@@ -123,5 +211,8 @@ def _submitted(content: Mapping[str, object]) -> Submitted:
         user=str(content["user"]),
         host=str(content["host"]),
         logs=texts("logs"),
-        details={str(key): str(value) for key, value in details.items()},
+        details={
+            TOLD_CONFIG if key == "kubeconfig" else str(key): str(value)
+            for key, value in details.items()
+        },
     )

@@ -35,6 +35,8 @@ class Account:
     def __init__(self, name: str) -> None:
         self.name = name
         self.home = Path("/var/lib") / name
+        self.groups: tuple[int, ...] = ()
+        """Of others that it is a member of."""
 
     def __enter__(self) -> Account:
         self._remove()
@@ -67,7 +69,7 @@ class Account:
             env={**self.env, "PWD": str(cwd or self.home)},  # oarsub goes by that
             user=entry.pw_uid,
             group=entry.pw_gid,
-            extra_groups=[],
+            extra_groups=self.groups,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -92,7 +94,9 @@ class Account:
     def words(self) -> list[str]:
         """What stands before a command that is started as this user."""
         entry = pwd.getpwnam(self.name)
-        return ["setpriv", f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups"]
+        groups = ",".join(map(str, self.groups))
+        others = f"--groups={groups}" if groups else "--clear-groups"
+        return ["setpriv", f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", others]
 
     def own(self, path: Path) -> None:
         """Make `path` this user's."""

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from minionize.beneath import Anywhere, Beneath
 from minionize.values import Clock, SystemClock
 
 if TYPE_CHECKING:
@@ -38,6 +39,25 @@ class Calls:
         self.bytes_read = 0
         self.bytes_written = 0
         self._alarm: Alarm | None = None
+        self._beneath: Beneath | None = None
+        self._prefix = "\0"
+
+    def keep_beneath(self, root: str) -> None:
+        """From now on what stands beneath this folder is reached from it, held open, and by no
+        link: others may write there."""
+        self._beneath, self._prefix = Beneath(root), f"{root.rstrip('/')}/"
+
+    def let_go_of_root(self, *, made_anew: bool = False) -> None:
+        """Close the folder; what is asked next opens it again. `made_anew`: or another that is
+        made in its place, on purpose."""
+        if self._beneath is not None:
+            self._beneath.let_go(made_anew=made_anew)
+
+    def _at(self, path: str) -> tuple[Beneath | type[Anywhere], str]:
+        """Where `path` is reached from, and the path from there."""
+        if self._beneath is None or not path.startswith(self._prefix):
+            return Anywhere, path
+        return self._beneath, path[len(self._prefix) :]
 
     @property
     def total(self) -> int:
@@ -57,17 +77,21 @@ class Calls:
     def open(self, path: str, *, write: bool = False, create: bool = False) -> int:
         """A descriptor that no program inherits; `create` makes the file if it is missing."""
         flags = os.O_CLOEXEC | (os.O_RDWR if write else os.O_RDONLY) | (os.O_CREAT if create else 0)
-        return self._call("open", os.open, path, flags, 0o666)
+        return self._call("open", self._open_at, path, flags, 0o666)
 
     def open_new(self, path: str) -> int:
         """A new, empty file; FileExistsError when the name is taken."""
         flags = os.O_CLOEXEC | os.O_RDWR | os.O_CREAT | os.O_EXCL
-        return self._call("open_new", os.open, path, flags, 0o666)
+        return self._call("open_new", self._open_at, path, flags, 0o666)
 
     def open_append(self, path: str) -> int:
         """For lines that are added at the end."""
         flags = os.O_CLOEXEC | os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        return self._call("open_append", os.open, path, flags, 0o666)
+        return self._call("open_append", self._open_at, path, flags, 0o666)
+
+    def _open_at(self, path: str, flags: int, mode: int) -> int:
+        place, inner = self._at(path)
+        return place.open(inner, flags, mode)
 
     def close(self, fd: int) -> None:
         """Let go of a descriptor."""
@@ -127,7 +151,11 @@ class Calls:
 
     def same_file(self, path: str, other: str) -> bool:
         """Whether two names are one file."""
-        return self._call("stat", os.path.samefile, path, other)
+        return self._call("stat", self._are_same, path, other)
+
+    def _are_same(self, path: str, other: str) -> bool:
+        one, two = (place.stat(inner) for place, inner in map(self._at, (path, other)))
+        return os.path.samestat(one, two)
 
     def device(self, path: str) -> str:
         """`major:minor` of the device that holds `path`."""
@@ -136,53 +164,62 @@ class Calls:
 
     def changed_at(self, path: str) -> float:
         """When the file was written last, by the clock of whoever wrote it."""
-        return self._call("stat", os.stat, path).st_mtime
+        place, inner = self._at(path)
+        return self._call("stat", lambda _: place.stat(inner), path).st_mtime
 
     # ---- names
     def exists(self, path: str) -> bool:
-        """Whether the name is there."""
-        return self._call("access", os.access, path, os.F_OK)
+        """Whether the name is there. A link in a queue is, wherever it leads: opening it fails."""
+        place, inner = self._at(path)
+        return self._call("access", lambda *_: place.exists(inner), path, os.F_OK)
 
     def mkdir(self, path: str) -> None:
         """A folder, with the rights that umask and a setgid parent give; there already is well."""
+        place, inner = self._at(path)
         try:
-            self._call("mkdir", os.mkdir, path)
+            self._call("mkdir", lambda _: place.mkdir(inner), path)
         except FileExistsError:
             return
 
     def rmdir(self, path: str) -> None:
         """Remove an empty folder."""
-        self._call("rmdir", os.rmdir, path)
+        place, inner = self._at(path)
+        self._call("rmdir", lambda _: place.rmdir(inner), path)
 
     def link(self, source: str, target: str) -> None:
         """A second name; FileExistsError when the target is taken."""
-        self._call("link", os.link, source, target)
+        (place, one), (_, two) = self._at(source), self._at(target)
+        self._call("link", lambda *_: place.link(one, two), source, target)
 
     def rename(self, source: str, target: str) -> None:
         """Rename, over what is there."""
-        self._call("rename", os.rename, source, target)
+        (place, one), (_, two) = self._at(source), self._at(target)
+        self._call("rename", lambda *_: place.rename(one, two), source, target)
 
     def unlink(self, path: str) -> None:
         """Remove a name."""
-        self._call("unlink", os.unlink, path)
+        place, inner = self._at(path)
+        self._call("unlink", lambda _: place.unlink(inner), path)
 
     def names(self, path: str) -> list[str]:
         """The names in a folder."""
-        return self._call("listdir", os.listdir, path)
+        place, inner = self._at(path)
+        return self._call("listdir", lambda _: place.names(inner), path)
 
     def sync_folder(self, path: str) -> None:
         """The folder's names are on the disk when this returns."""
-        fd = self._call("open", os.open, path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        place, inner = self._at(path)
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        fd = self._call("open", lambda *_: place.folder(inner), path, flags)
         try:
             self._call("fsync_folder", os.fsync, fd)
         finally:
             self.close(fd)
 
     def remove_tree(self, path: str) -> None:
-        """Remove a folder and all in it, as far as it can be."""
-        import shutil  # only where somebody keeps checkpoints
-
-        self._call("remove_tree", shutil.rmtree, path, True)
+        """Remove a folder in a queue and all in it, as far as it can be."""
+        place, inner = self._at(path)
+        self._call("remove_tree", lambda _: place.remove_tree(inner), path)
 
     def read_whole(self, path: str) -> bytes:
         """A small file, from the server rather than from this host's cache."""

@@ -8,6 +8,7 @@ from functools import wraps
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from minionize.beneath import NotFollowed
 from minionize.engines.file import head as layout
 from minionize.engines.file.calls import Calls
 from minionize.engines.file.head import Glimpse, Head
@@ -44,6 +45,8 @@ MAX_HELD_S = 10.0
 
 def unavailable(error: OSError, doing: str, path: str) -> EngineUnavailable | UsageError:
     """What an OSError means to a person."""
+    if isinstance(error, NotFollowed):
+        return UsageError(f"{doing} {error.filename}: {error.strerror}")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return EngineUnavailable(
             f"{doing} {path}: the disk is full (or a quota is): free some space"

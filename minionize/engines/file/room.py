@@ -92,6 +92,7 @@ class Room:
         self.url = f"file:{address or 'minion-queue'}"
         self.traits = Traits(keeps_done=True, scans=True, folder=self.path)
         self.made: list[str] = []
+        self.calls.keep_beneath(self.path)
         self.batches = Batches(self.calls)
         self.checkpoints = f"{self.path}/checkpoints"
         self._head: HeadFile | None = None
@@ -151,6 +152,7 @@ class Room:
         calls = self.calls
         if calls.exists(f"{self.path}/head"):
             return
+        calls.let_go_of_root(made_anew=True)
         if not self.options.create:
             self._explain_absence(f"{self.path}/head")
         self._refuse_damaged()
@@ -226,5 +228,6 @@ class Room:
     def close(self) -> None:
         """Let go of all files."""
         self.batches.close()
+        self.calls.let_go_of_root()
         if self._head is not None:
             self._head.close()

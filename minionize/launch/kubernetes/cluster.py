@@ -13,10 +13,12 @@ from minionize.errors import LaunchRefused, MissingDriver, UsageError
 from minionize.launch.kubernetes.manifest import CONTAINER
 from minionize.launch.kubernetes.seen import JobSeen, PodSeen, job_seen, pod_seen
 from minionize.launch.kubernetes.texts import has_limits_per_index
+from minionize.launch.records import TOLD_CONFIG
 from minionize.launch.script import last
 from minionize.launch.values import Launch
 
 TIMEOUT_S = 30.0
+_HOME_CONFIG = "~/.kube/config"
 _WATCH_S = 240
 """A watch is renewed after this, before something between cuts it off."""
 
@@ -42,12 +44,23 @@ class Place(NamedTuple):
 
     @classmethod
     def of(cls, details: Mapping[str, str]) -> Place:
-        """From `Submitted.details`."""
+        """From `Submitted.details`. UsageError if it was launched by a kubeconfig that is not the
+        one of now: a record is never taken at its word for a file that can start programs."""
+        told = details.get(TOLD_CONFIG)
+        if told and _real(told) != _real(os.environ.get("KUBECONFIG") or _HOME_CONFIG):
+            raise UsageError(
+                f"it was launched with -O kubeconfig={told}, which a record may not choose: ask "
+                f"again with KUBECONFIG={told}"
+            )
         return cls(**{name: details.get(name, "") for name in cls._fields})
 
     def details(self) -> dict[str, str]:
         """For `Submitted.details`."""
         return {name: value for name, value in self._asdict().items() if value}
+
+
+def _real(path: str) -> str:
+    return os.path.realpath(os.path.expanduser(path))
 
 
 def place_of(launch: Launch) -> Place:

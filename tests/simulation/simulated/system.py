@@ -331,7 +331,7 @@ class SimulatedCalls(real.Calls):
         assert isinstance(node, Folder)
         node.stable = node.current()
 
-    def _remove_tree(self, path: str, _: bool) -> None:
+    def _remove_tree(self, path: str) -> None:
         return None
 
     # ---- locks
