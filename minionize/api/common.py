@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from minionize import settings as settings_of
+from minionize.errors import UsageError
 from minionize.settings import Settings
 
 
@@ -21,3 +22,16 @@ def say(line: str) -> None:
     import logging
 
     logging.getLogger("minionize").warning("%s", line)
+
+
+def refuse_half_started() -> None:
+    """UsageError in a process that multiprocessing starts anew, and that runs the script of its
+    parent first: it would start minions, which start processes, and so on."""
+    import sys
+
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None and getattr(process.current_process(), "_inheriting", False):
+        raise UsageError(
+            "a process that is being started by multiprocessing can't work on a queue: put what "
+            "the script does below if __name__ == '__main__':"
+        )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copyreg
 import functools
+import sys
 import types
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, TypeVar, overload
 
 from minionize.api.common import load_settings
 from minionize.api.minions import minionizer
@@ -25,6 +27,10 @@ class Minionized(Generic[P, R]):
 
     __minionized__: Callable[P, R]
     """The function itself."""
+    travels_by_value: ClassVar[bool] = True
+    """To the processes of functions, whose `__main__` is another."""
+    __qualname__: str
+    __module__: str
 
     def __init__(self, func: Callable[P, R], settings: dict[str, Any]) -> None:
         functools.update_wrapper(self, func)
@@ -33,6 +39,15 @@ class Minionized(Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.__minionized__(*args, **kwargs)
+
+    def __reduce__(self) -> Any:
+        """By its name, where that leads to it, as a function is pickled."""
+        found: Any = sys.modules.get(self.__module__)
+        for part in self.__qualname__.split("."):
+            found = getattr(found, part, None)
+        if found is self:
+            return self.__qualname__
+        return copyreg.__newobj__, (type(self),), self.__dict__  # type: ignore[attr-defined]
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from minionize.api.common import load_settings, say
+from minionize.api.common import load_settings, refuse_half_started, say
 from minionize.api.queues import QueueHandle
 from minionize.assembly import make_minion
 from minionize.callbacks.func import FuncCallback
@@ -31,6 +31,7 @@ def mapped(
     decorator, whose queue is not this one."""
     import tempfile
 
+    refuse_half_started()
     for name in _OURS:
         if settings.get(name) is not None:
             raise UsageError(

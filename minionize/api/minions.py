@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from minionize.api.common import load_settings, say
+from minionize.api.common import load_settings, refuse_half_started, say
 from minionize.callbacks.func import FuncCallback
 from minionize.errors import UsageError
 
@@ -20,6 +20,7 @@ def minionizer(callback: Any, **settings: Any) -> Minion:
     """
     from minionize.assembly import make_minion
 
+    refuse_half_started()
     if isinstance(callback, type) and hasattr(callback, "invocation"):
         name = callback.__name__
         raise UsageError(f"minionizer needs an object, not the class {name}: give {name}()")

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from minionize.callbacks import generators
 from minionize.callbacks.calling import find, parse_spec
 from minionize.values import Param
 
@@ -119,6 +120,28 @@ def _can_find(module_name: str) -> bool:
     return False
 
 
+def _dumped(func: Callable[..., Any]) -> bytes:
+    """As cloudpickle.dumps; but generators of random numbers are renewed where it is loaded."""
+    import copyreg
+    import io
+
+    import cloudpickle
+
+    kinds = generators.kinds()
+
+    class Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]
+        def reducer_override(self, value: Any) -> Any:
+            if issubclass(type(value), kinds):
+                return generators.reduced(value)
+            if getattr(type(value), "travels_by_value", None) is True:
+                return copyreg.__newobj__, (type(value),), vars(value)  # type: ignore[attr-defined]
+            return super().reducer_override(value)
+
+    with io.BytesIO() as file:
+        Pickler(file).dump(func)
+        return file.getvalue()
+
+
 def _pickle(func: Callable[..., Any]) -> bytes:
     """The function by value. UsageError for what it holds that can't leave this process."""
     import cloudpickle
@@ -132,7 +155,7 @@ def _pickle(func: Callable[..., Any]) -> bytes:
         if whole:
             cloudpickle.register_pickle_by_value(module)
         try:
-            return bytes(cloudpickle.dumps(func))
+            return _dumped(func)
         finally:
             if whole:
                 cloudpickle.unregister_pickle_by_value(module)

@@ -58,7 +58,8 @@ class Driven:
             self.outcomes += self.crew.wait(0.1)
 
     def ready(self) -> Driven:
-        self.until(lambda: self.crew.room(None))
+        """Wait until each slot has the function."""
+        self.until(lambda: self.crew.room(None) == self.crew.slots)
         return self
 
     def run(self, todo: list[Lease], seconds_each: float | None = 1e-5) -> dict[str, Outcome]:

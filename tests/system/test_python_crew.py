@@ -86,13 +86,25 @@ def test_later_and_reject(drive: Callable[..., Driven]) -> None:
     assert (ended["3"].verdict, ended["3"].reason) == (Verdict.REJECTED, "no such place")
 
 
-@pytest.mark.parametrize("kind", ["exit", "_exit"])
-@pytest.mark.parametrize("status", [0, 3])
+@pytest.mark.parametrize(
+    ("kind", "status"), [("exit", 3), ("exit", 256), ("_exit", 0), ("_exit", 3)]
+)
 def test_a_function_that_exits_has_failed(
     drive: Callable[..., Driven], kind: str, status: int
 ) -> None:
     ended = drive(evil).run(leases({}, {"do": kind, "status": status}, {}))
-    assert (ended["2"].verdict, ended["2"].reason) == (Verdict.FAILED, f"exit {status}")
+    reason = "exit 1" if status == 256 else f"exit {status}"
+    assert (ended["2"].verdict, ended["2"].reason) == (Verdict.FAILED, reason)
+    assert ended["1"].verdict is ended["3"].verdict is Verdict.DONE
+
+
+@pytest.mark.parametrize("status", [0, None, False])
+def test_a_function_that_exits_with_0_is_done(
+    drive: Callable[..., Driven], status: int | None
+) -> None:
+    """As a program is: a click command ends like this, and argparse after --help."""
+    ended = drive(evil).run(leases({}, {"do": "exit", "status": status}, {}))
+    assert (ended["2"].verdict, ended["2"].reason, ended["2"].result) == (Verdict.DONE, "", None)
     assert ended["1"].verdict is ended["3"].verdict is Verdict.DONE
 
 

@@ -21,8 +21,8 @@ from minionize.callbacks.func import FuncCallback, overrides_hooks
 from minionize.errors import RetryLater, UsageError
 from minionize.values import Lease
 from minionize.worker.functions import records, results
-from minionize.worker.functions.sharing import BATCH_MOST, batch, shares
-from minionize.worker.functions.slot import Slot, without
+from minionize.worker.functions.sharing import BATCH_MOST, batch, shares, without
+from minionize.worker.functions.slot import Slot
 
 
 def one(param: Any) -> None: ...

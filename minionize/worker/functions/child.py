@@ -128,11 +128,11 @@ def _run(
             fields = Fields(detail=f"result lost: {lost}"[:200])
         except BaseException as error:
             if ends.forked:
-                os._exit(1)
+                _leave_fork(error)
             fields = results.failed(error)
             del error
         if ends.forked:
-            os._exit(0)  # the function forked, and both came back
+            leave(0)  # the function forked, and both came back
         if unflushed:
             streams.flush(ends.restore)
         end = now()
@@ -235,6 +235,16 @@ def _receive(link: socket.socket, size: int) -> bytes | None:
         parts.append(part)
         size -= len(part)
     return b"".join(parts)
+
+
+def _leave_fork(error: BaseException) -> NoReturn:
+    """End a process that the function forked, and that came back with this."""
+    status = results.exit_status(error)
+    if not isinstance(error, SystemExit):
+        sys.excepthook(type(error), error, error.__traceback__)
+    elif status == 1 and not isinstance(error.code, int):
+        print(error.code, file=sys.stderr)
+    leave(status)
 
 
 def _restore(fd: int, saved: int) -> None:

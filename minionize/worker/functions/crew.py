@@ -18,18 +18,22 @@ from minionize.callbacks.func import FuncCallback
 from minionize.contracts.crew import Outcome, Verdict
 from minionize.errors import MinionizeError, UsageError
 from minionize.values import Lease
+from minionize.worker.functions.births import Births
+from minionize.worker.functions.guarded import Guarded
 from minionize.worker.functions.hooks import Around
 from minionize.worker.functions.links import Links
 from minionize.worker.functions.nursery import Nursery
 from minionize.worker.functions.passing import Output, spool_folder
 from minionize.worker.functions.records import ended_by
-from minionize.worker.functions.sharing import batch, order, shares
-from minionize.worker.functions.slot import Slot, without
+from minionize.worker.functions.sharing import batch, order, shares, without
+from minionize.worker.functions.slot import Slot
 from minionize.worker.guard import Guard
 from minionize.worker.output import Sink
 
 TICK_S = 0.02
 """How often outcomes of a batch that goes on are read, and live output is passed on."""
+LOOK_S = 0.1
+"""How often live output of a long run is looked for."""
 LOADING_S = 0.05
 """`wait` takes this long at least while the function is loaded, when there is nothing to do."""
 STILLBORN_MOST = 3
@@ -56,15 +60,15 @@ class FunctionCrew:
         before_output: Callable[[], None] | None = None,
         lines: Callable[[str], None] = lambda line: None,
     ) -> None:
-        """As of worker/programs.ProgramCrew. Starts the interpreter that loads the function;
-        `room` is 0 until it has it, and `wait` raises UsageError if it can't. `lines` takes
+        """As of worker/programs.ProgramCrew. Starts the processes that load the function;
+        `room` is 0 until one has it, and `wait` raises UsageError if it can't. `lines` takes
         warnings for a person."""
         self.slots = slots
         self._callback = callback
         self._around = Around(callback, engine, lines)
         self._capture = capture
         self._timeout_s = timeout_s
-        self._guard = guard
+        self._guard = Guarded(guard, minion_id)
         self._lines = lines
         self._output = Output(
             Sink(1, "stdout", lambda why: stop(why, 0), before_output),
@@ -81,19 +85,16 @@ class FunctionCrew:
         }
         self._env = env
         self._folder = folder
-        self._nursery = Nursery(callback, env, folder, self._told)
-        if guard is not None:
-            guard.arm(minion_id)
-            guard.hold(slots, self._nursery.pid)
         self._ready = False
+        """Whether a child ever had the function."""
         self._error: MinionizeError | None = None
         self._slots = [Slot(index, folder) for index in range(slots)]
         self._links = Links(wake_fd)
-        self._links.add_nursery(self._nursery.control)
         self._ended: list[Outcome] = []
         self._room_made = False
-        self._rounds = self._guard_rounds()
+        self._rounds = 0
         """Of the guard, when the parent of the children was started."""
+        self._start_nursery()
         self._stopping = False
         self._closed = False
 
@@ -248,9 +249,9 @@ class FunctionCrew:
         for slot in self._slots:
             if slot.link is not None:
                 slot.link.close()
-        # While it loads the function it has no children that it should end.
-        self._nursery.end(patience_s=2.0 if self._ready else 0.0)
-        self._release()
+        # Before it is up it has no children that it should end.
+        self._nursery.end(patience_s=2.0 if self._births.up else 0.0)
+        self._guard.release(*range(self.slots + 1))
         self._output.pass_on(self._slots, final=True)
         for slot in self._slots:
             slot.close()
@@ -260,14 +261,12 @@ class FunctionCrew:
 
     def _feed(self, slot: Slot, now: float) -> None:
         """Send what the slot may have now; with a new child if it has none."""
-        if not slot.pending or not self._ready:
+        if not slot.pending:
             return
         if slot.link is None:
-            slot.rounds = self._guard_rounds()
-            ends = slot.conceive()
-            self._nursery.fork(slot.index, slot.birth, ends)
-            os.close(ends[0])
-            self._links.add(slot)
+            self._births.want([slot])
+        elif slot.loaded and not slot.queue:
+            slot.rounds = self._guard.rounds()
         slot.send(now)
         if slot.unsent:
             self._links.send_on(slot)
@@ -276,46 +275,55 @@ class FunctionCrew:
         """Heed what the zygote tells."""
         messages, there = self._nursery.messages()
         for told in messages:
-            if "ready" in told:
-                self._rounds = self._guard_rounds()
-                self._ready = True
-                self._room_made = True
-            elif "unusable" in told:
-                self._error = UsageError(told["unusable"])
+            if "up" in told:
+                self._births.up = True
+                self._births.want(self._slots)
+                continue
+            (what,) = told.keys() & {"born", "unborn", "loaded", "unusable", "died"}
+            slot = self._slots[told[what]]
+            if slot.birth != told["birth"]:
+                continue
+            if what == "born":
+                slot.pid = told["pid"]
+                self._guard.hold(slot.index, slot.pid)
+                self._births.told(slot)
+            elif what == "loaded":
+                self._rounds = self._guard.rounds()
+                slot.loaded = self._ready = self._room_made = True
+                self._feed(slot, time.monotonic())
+            elif what == "unusable":
+                self._error = UsageError(told["why"])
+            elif what == "died":
+                self._bury(slot, told)
             else:
-                slot = self._slots[told.get("born", told.get("died", told.get("unborn", 0)))]
-                if slot.birth != told["birth"]:
-                    continue
-                if "born" in told:
-                    slot.pid = told["pid"]
-                    if self._guard is not None:
-                        self._guard.hold(slot.index, slot.pid)
-                elif "died" in told:
-                    self._bury(slot, told)
-                else:
-                    self._miscarry(slot, told["why"])
+                self._miscarry(slot, told["why"])
         if not there:
             self._replace_nursery()
 
     def _bury(self, slot: Slot, told: dict[str, Any]) -> None:
         slot.harvest(self._ended, self._capture)
-        if (
-            told["status"] == -signal.SIGKILL
-            and slot.doom is None
-            and self._stood_still(slot.rounds)
-        ):
+        by_guard = told["status"] == -signal.SIGKILL and self._guard.killed_since(slot.rounds)
+        if by_guard and slot.doom is None:
             slot.condemn(Verdict.ABORTED, "the minion stood still for longer than its lease")
         self._links.forget(slot)
-        if self._guard is not None:
-            self._guard.release(slot.index)
+        self._guard.release(slot.index)
+        was_loading = slot.loading()
         slot.bury(told, time.monotonic(), self._ended, self._capture)
         if self._stopping:
             self._drop_waiting(slot)
-        if slot.stillborn >= STILLBORN_MOST:
+        elif by_guard:
+            slot.stillborn = 0
+        elif was_loading and not self._ready and not any(map(Slot.loading, self._slots)):
+            self._error = self._error or UsageError(
+                f"Python died ({ended_by(told['status'])}) while it loaded {self._callback.name}"
+            )
+        elif slot.stillborn >= STILLBORN_MOST:
             self._error = MinionizeError(
                 f"the processes of {self._callback.name} die before they run anything, the last "
                 f"by {ended_by(told['status'])}: try --inline"
             )
+        if not self._stopping and self._error is None and not self._closed:
+            self._births.want([slot])
 
     def _miscarry(self, slot: Slot, why: str) -> None:
         """No child could be forked for this slot: others may have room for what it has."""
@@ -323,21 +331,30 @@ class FunctionCrew:
         slot.bury({"status": 0}, time.monotonic(), self._ended, self._capture)
         slot.stillborn = 0
         self._drop_waiting(slot, f"no process can be started: {why}")
+        self._births.told(slot)
+        if not any(slot.link is not None for slot in self._slots):
+            self._ready = self._room_made = True  # the next lease tries again, and tells why
+
+    def _start_nursery(self) -> None:
+        self._rounds = self._guard.rounds()
+        self._nursery: Nursery = Nursery(self._callback, self._env, self._folder, self._told)
+        self._births: Births = Births(self._nursery, self._links, self._guard.rounds)
+        self._links.add_nursery(self._nursery.control)
+        self._guard.hold(self.slots, self._nursery.pid)
 
     def _replace_nursery(self) -> None:
         """The zygote died, by a signal from somewhere: its children are ended, too."""
         self._links.forget_nursery(self._nursery.control)
         status = self._nursery.end(patience_s=1.0)
-        stood_still = self._stood_still(self._rounds)
-        if not self._ready and not stood_still:
-            if self._error is None:
-                self._error = UsageError(
-                    f"Python died ({ended_by(status)}) while it loaded {self._callback.name}"
-                )
+        stood_still = self._guard.killed_since(self._rounds)
+        if not self._births.up and not stood_still:
+            self._error = self._error or UsageError(
+                f"Python died ({ended_by(status)}) before it loaded {self._callback.name}"
+            )
             return
         if not stood_still:
             self._lines(f"the parent of the processes died ({ended_by(status)}): once more")
-        self._ready = False
+        self._births.up = False
         for slot in self._slots:
             if slot.pid:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -345,26 +362,9 @@ class FunctionCrew:
             if slot.link is not None:
                 self._bury(slot, {"status": status})
                 slot.stillborn = 0
-        self._release()
-        if self._stopping:
-            return
-        self._rounds = self._guard_rounds()
-        self._nursery = Nursery(self._callback, self._env, self._folder, self._told)
-        self._links.add_nursery(self._nursery.control)
-        if self._guard is not None:
-            self._guard.hold(self.slots, self._nursery.pid)
-
-    def _guard_rounds(self) -> int:
-        return 0 if self._guard is None else self._guard.rounds()
-
-    def _stood_still(self, rounds: int) -> bool:
-        """Whether the guard killed what was started at that time, since it took us for hung."""
-        return self._guard is not None and self._guard.killed_since(rounds)
-
-    def _release(self) -> None:
-        if self._guard is not None:
-            for index in range(self.slots + 1):
-                self._guard.release(index)
+        self._guard.release(*range(self.slots + 1))
+        if not self._stopping:
+            self._start_nursery()
 
     # -- ending runs ---------------------------------------------------------------------------
 
@@ -390,16 +390,11 @@ class FunctionCrew:
 
     def _pause_s(self, left_s: float, now: float) -> float:
         """How long nothing needs us."""
-        pause_s = left_s
+        watched = len(self._slots) == 1 and not self._capture
         for slot in self._slots:
-            if not slot.queue:
-                continue
-            if len(slot.queue) > 1 or (slot.began is None and self._timeout_s is not None):
-                pause_s = min(pause_s, TICK_S)
-            elif self._timeout_s is not None and slot.began is not None and slot.doom is None:
-                pause_s = min(pause_s, slot.began + self._timeout_s - now)
-            if len(self._slots) == 1 and not self._capture:
-                pause_s = min(pause_s, 0.1)
+            left_s = min(left_s, slot.quiet_s(now, self._timeout_s, TICK_S))
+            if slot.queue and watched:
+                left_s = min(left_s, LOOK_S)
         if self._output.owes(self._slots):
-            pause_s = min(pause_s, 0.05 if self._output.blocked else 0.0)
-        return pause_s
+            left_s = min(left_s, 0.05 if self._output.blocked else 0.0)
+        return left_s

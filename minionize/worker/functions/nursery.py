@@ -37,7 +37,7 @@ class Nursery:
         scratch: str,
         told: Mapping[str, Any],
     ) -> None:
-        """Starts it; does not wait until it has the function. UsageError if that can't be.
+        """Starts it; does not wait until it is up. UsageError if that can't be.
 
         `told`: minion_id, deadline and checkpoints, for callbacks/current; and capture.
         """
@@ -50,6 +50,7 @@ class Nursery:
             "argv": sys.argv,
             "module": origin.module,
             "name": origin.name,
+            "main": _main(),
         }
         setup = open_unlinked(scratch)
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -69,7 +70,7 @@ class Nursery:
                 ],
                 setpgroup=0,
                 setsigmask=(),
-                setsigdef=[signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGIO],
+                setsigdef=[signal.SIGTERM, signal.SIGINT, signal.SIGCHLD],
             )
         except OSError as error:
             self.control.close()
@@ -148,3 +149,10 @@ def _environment(env: Mapping[str, str], told: Mapping[str, Any]) -> dict[str, s
     if told["deadline"] is not None:
         mine["MINION_DEADLINE"] = f"{told['deadline']:.0f}"
     return mine
+
+
+def _main() -> dict[str, Any]:
+    """What multiprocessing asks of the `__main__` of this process."""
+    module = sys.modules.get("__main__")
+    spec = getattr(module, "__spec__", None)
+    return {"file": getattr(module, "__file__", None), "spec": getattr(spec, "name", None)}

@@ -91,11 +91,23 @@ def failed(error: BaseException) -> Fields:
     if isinstance(error, Terminated):
         return Fields("failed", "signal SIGTERM", traced(error), -15)
     if isinstance(error, SystemExit):
-        code = error.code if error.code is not None else 0
-        if isinstance(code, int):
-            return Fields("failed", f"exit {code & 255}", traced(error), code & 255)
-        return Fields("failed", "exit 1", str(code)[-MOST_DETAIL:], 1)
+        status = exit_status(error)
+        if not status:
+            return Fields()  # as a program that ends with 0
+        said = str(error.code)[-MOST_DETAIL:] if type(error.code) is str else traced(error)
+        return Fields("failed", f"exit {status}", said, status)
     return Fields("failed", type(error).__name__, traced(error))
+
+
+def exit_status(error: BaseException) -> int:
+    """What a process would end with that lets this exception go."""
+    if not isinstance(error, SystemExit):
+        return 1
+    code = error.code
+    if code is None or isinstance(code, int):
+        # A status has 8 bits, and what is not 0 must not become 0.
+        return int(code or 0) & 255 or (1 if code else 0)
+    return 1
 
 
 def _delay(asked: Any) -> float | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Collection, Sequence
 
 from minionize.values import Lease
 from minionize.worker.functions.slot import Slot
@@ -48,3 +49,17 @@ def _level(loads: list[int], more: int) -> int:
             # This one stands out of the water: it is as high as it was without it.
             return -(-(total - load) // (count - 1)) if count > 1 else load
     return level
+
+
+def without(pending: deque[tuple[float, list[Lease]]], ids: Collection[str]) -> Sequence[Lease]:
+    """Take the leases of these ids out of `pending`; returns them."""
+    gone: list[Lease] = []
+    kept: list[tuple[float, list[Lease]]] = []
+    for since, leases in pending:
+        gone += [lease for lease in leases if lease.id in ids]
+        left = [lease for lease in leases if lease.id not in ids]
+        if left:
+            kept.append((since, left))
+    pending.clear()
+    pending.extend(kept)
+    return gone

@@ -7,7 +7,7 @@ import operator
 import os
 import socket
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from minionize.contracts.crew import Outcome, Verdict
@@ -45,6 +45,8 @@ class Slot:
         self.pid = 0
         """0 while there is no child, or its birth was not told yet."""
         self.link: socket.socket | None = None
+        self.loaded = False
+        """Whether the child has its function."""
         self._board: Board | None = None
         self._record_bytes = 16
         """Of one run, lately."""
@@ -76,12 +78,17 @@ class Slot:
 
     def idle(self) -> bool:
         """Whether a lease that came now would start at once."""
-        return not self.queue and not self.pending and not self.unanswered
+        return not (self.queue or self.pending or self.unanswered or self.loading())
+
+    def loading(self) -> bool:
+        """Whether there is a child that has not its function yet."""
+        return self.link is not None and not self.loaded
 
     def open(self) -> bool:
         """Whether it takes another batch behind what it has."""
         return (
             not self.revoked
+            and not self.loading()
             and not self.pending
             and self.unanswered < FRAMES
             # The next suspect wants a slot that is idle.
@@ -124,6 +131,7 @@ class Slot:
         The caller sends them off and closes the first."""
         self.birth += 1
         self.pid = 0
+        self.loaded = False
         self.link, theirs = socket.socketpair()
         self.link.setblocking(False)
         board, noted = self._memory("board"), self._memory("records")
@@ -142,10 +150,11 @@ class Slot:
         return fd
 
     def send(self, now: float) -> None:
-        """Send what is pending, as far as the child may have it. `link` is there."""
+        """Send what is pending, as far as the child may have it."""
         board = self._board
         while (
             board is not None
+            and self.loaded
             and self.pending
             and not self.unsent
             and not self.revoked
@@ -222,6 +231,16 @@ class Slot:
                 return since
             behind = 0
         return self.pending[0][0] if self.pending else None
+
+    def quiet_s(self, now: float, timeout_s: float | None, tick_s: float) -> float:
+        """How long it needs no look; `tick_s` while it has more than the current run."""
+        if not self.queue:
+            return float("inf")
+        if len(self.queue) > 1 or (self.began is None and timeout_s is not None):
+            return tick_s
+        if timeout_s is None or self.began is None or self.doom is not None:
+            return float("inf")
+        return self.began + timeout_s - now
 
     # -- outcomes ----------------------------------------------------------------------------
 
@@ -363,7 +382,7 @@ class Slot:
         self._frames.clear()
         self.unsent = b""
         self.began = self.doom = None
-        self.revoked = False
+        self.revoked = self.loaded = False
 
     def clear_output(self) -> None:
         """Empty the files of output, if the child is idle and all is passed on."""
@@ -379,17 +398,3 @@ class Slot:
         self._part()
         self.out.close()
         self.err.close()
-
-
-def without(pending: deque[tuple[float, list[Lease]]], ids: Collection[str]) -> Sequence[Lease]:
-    """Take the leases of these ids out of `pending`; returns them."""
-    gone: list[Lease] = []
-    kept: list[tuple[float, list[Lease]]] = []
-    for since, leases in pending:
-        gone += [lease for lease in leases if lease.id in ids]
-        left = [lease for lease in leases if lease.id not in ids]
-        if left:
-            kept.append((since, left))
-    pending.clear()
-    pending.extend(kept)
-    return gone

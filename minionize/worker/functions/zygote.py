@@ -1,15 +1,16 @@
-"""The clean interpreter: imports the function once, then forks a child per slot as it is told.
+"""The clean interpreter: forks a child per slot as it is told, and each loads the function.
 
 It is started anew (no threads, nothing inherited but its two descriptors), so that forking it
-is safe and cheap whatever the minion's own process holds. It tells the minion of births and
-deaths, and sends signals for it, since it alone knows which pids are still its own. When the
-minion hangs up, it kills every process group that it made.
+is safe and cheap whatever the minion's own process holds. It imports nothing of the function's
+itself: a fork would share the state of its module, the random numbers to come for one, and has
+none of the threads that a library started. It tells the minion of births and deaths, and sends
+signals for it, since it alone knows which pids are still its own. When the minion hangs up, it
+kills every process group that it made.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import select
@@ -17,14 +18,12 @@ import signal
 import socket
 import sys
 import time
-import warnings
-from collections.abc import Callable
 from typing import Any, BinaryIO, NoReturn
 
-from minionize.callbacks import calling, current
+from minionize.callbacks import current
 from minionize.errors import UsageError
 from minionize.worker.functions import child as children
-from minionize.worker.functions import results
+from minionize.worker.functions import loading, results
 from minionize.worker.functions.streams import Streams
 
 CONTROL = 3
@@ -35,18 +34,16 @@ ENDS = 5
 """Descriptors that a child is given."""
 LAST_WORDS_S = 0.2
 """How long children may take to see that the minion is gone, before they are killed."""
+_IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Zygote:
     """Births and deaths of the children."""
 
-    def __init__(
-        self, control: socket.socket, func: Callable[..., Any], whole: bool, exact: bool
-    ) -> None:
+    def __init__(self, control: socket.socket, told: dict[str, Any], pickled: bytes) -> None:
         self.control = control
-        self.func = func
-        self.whole = whole
-        self.exact = exact
+        self.told = told
+        self.pickled = pickled
         self.alive: dict[int, tuple[int, int]] = {}
         """(slot, birth) by pid."""
         self.awake, wake = os.pipe()
@@ -54,6 +51,7 @@ class Zygote:
             os.set_blocking(fd, False)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         self.wake = wake
+        self.pid = os.getpid()
 
     def run(self) -> None:
         """Serve the minion until it hangs up."""
@@ -83,14 +81,11 @@ class Zygote:
         pid, why = -1, "too many open files"
         if len(fds) == ENDS:
             try:
-                with warnings.catch_warnings():
-                    # The function's module may have started threads; that is its own affair.
-                    warnings.simplefilter("ignore", DeprecationWarning)
-                    pid = os.fork()
+                pid = os.fork()
             except OSError as error:
                 why = str(error.strerror)
         if pid == 0:
-            self.become_child(slot, fds)
+            self.become_child(slot, birth, fds)
         for fd in fds:
             os.close(fd)
         if pid < 0:
@@ -101,23 +96,22 @@ class Zygote:
             self.alive[pid] = (slot, birth)
             self.tell({"born": slot, "birth": birth, "pid": pid})
 
-    def become_child(self, slot: int, fds: list[int]) -> NoReturn:
-        """In the child: shed what is the zygote's, then serve."""
+    def become_child(self, slot: int, birth: int, fds: list[int]) -> NoReturn:
+        """In the child: shed what is the zygote's, load the function, then serve."""
         status = 70
         try:
             os.setpgid(0, 0)
             signal.set_wakeup_fd(-1)
-            for signum in (signal.SIGCHLD, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-                signal.signal(signum, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            signal.signal(signal.SIGTERM, _unwind)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             for fd in (self.awake, self.wake):
                 os.close(fd)
-            self.control.close()
             for fd in fds:
                 os.set_inheritable(fd, False)
-            os.dup2(fds[3], 1)
-            os.dup2(fds[4], 2)
+            if slot or birth > 1:
+                # What a module prints when it is imported is shown once.
+                with open(os.devnull, "wb") as null:
+                    os.dup2(null.fileno(), 1)
+                    os.dup2(null.fileno(), 2)
             streams = Streams()
             sys.stdout = sys.__stdout__ = streams.out  # type: ignore[misc]
             sys.stderr = sys.__stderr__ = streams.err  # type: ignore[misc]
@@ -126,9 +120,23 @@ class Zygote:
             faulthandler.enable(2, all_threads=False)
             os.environ["MINION_SLOT"] = str(slot)
             current.slot = slot
-            if "numpy.random" in sys.modules:
-                sys.modules["numpy.random"].seed()  # or all children draw the same numbers
-            children.serve(children.Ends(*fds), self.func, self.whole, streams, self.exact)
+            _die_when_forked()
+            try:
+                func, whole = loading.load(self.told, self.pickled)
+            except UsageError as error:
+                self.tell({"unusable": slot, "birth": birth, "why": str(error)})
+                children.leave(0)
+            streams.flush(lambda: None)
+            os.dup2(fds[3], 1)
+            os.dup2(fds[4], 2)
+            for signum in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+                signal.signal(signum, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGTERM, _unwind)
+            self.tell({"loaded": slot, "birth": birth})
+            self.control.close()
+            ends = children.Ends(*fds)
+            children.serve(ends, func, whole, streams, self.told["capture"])
             status = 0
         except results.Terminated:
             status = 143
@@ -166,22 +174,42 @@ class Zygote:
         try:
             self.control.send(json.dumps(message).encode())
         except OSError:
-            self.end()
+            if self.pid == os.getpid():
+                self.end()
+            children.leave(0)
 
     def end(self) -> NoReturn:
         """The minion is gone: so are the children, and we."""
-        for pid in list(self.alive):
-            deadline = time.monotonic() + LAST_WORDS_S
-            while time.monotonic() < deadline:
-                if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
-                    break
-                time.sleep(0.005)
+        deadline = time.monotonic() + LAST_WORDS_S
+        left = set(self.alive)
+        while left and time.monotonic() < deadline:
+            ended = os.WEXITED | os.WNOHANG | os.WNOWAIT
+            left = {pid for pid in left if os.waitid(os.P_PID, pid, ended) is None}
+            time.sleep(0.005 if left else 0.0)
+        for pid in self.alive:
             _kill_group(pid, signal.SIGKILL)
         os._exit(0)
 
 
 def _unwind(signum: int, frame: object) -> NoReturn:
     raise results.Terminated(128 + signum)
+
+
+def _die_when_forked() -> None:
+    """A process that the function forks ends by TERM at once, as it would without us: Python may
+    run a handler late or never, and a pool of multiprocessing waits for its workers to end."""
+    mine = [signal.SIGTERM]
+
+    def in_child() -> None:
+        if signal.getsignal(signal.SIGTERM) is _unwind:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, mine)
+
+    os.register_at_fork(
+        before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, mine),
+        after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, mine),
+        after_in_child=in_child,
+    )
 
 
 def _kill_group(pgid: int, signo: int) -> None:
@@ -194,52 +222,26 @@ def main(told: dict[str, Any], rest: BinaryIO) -> None:
     where it can't be imported."""
     control = socket.socket(fileno=CONTROL)
     os.set_inheritable(CONTROL, False)
-    # Should the minion die while the function's module is imported, SIGIO ends us.
-    fcntl.fcntl(control, fcntl.F_SETOWN, os.getpid())
-    flags = fcntl.fcntl(control, fcntl.F_GETFL)
-    fcntl.fcntl(control, fcntl.F_SETFL, flags | os.O_ASYNC)
     sys.argv[:] = told["argv"]
     current.minion_id = told["minion_id"]
     current.deadline = told["deadline"]
     current.checkpoints = told["checkpoints"]
-    answer: dict[str, Any]
-    try:
-        func = _load(told["module"], told["name"], rest)
-        answer = {"ready": calling.takes_whole(func)}
-    except UsageError as error:
-        answer = {"unusable": str(error)}
-    except BaseException as error:
-        what = " ".join(f"{type(error).__name__}: {error}".split())[:500]
-        answer = {"unusable": f"the function can't be loaded in its own process ({what})"}
+    pickled = rest.read()
     rest.close()
-    fcntl.fcntl(control, fcntl.F_SETFL, flags)
     # A scheduler may signal every process of the job: what happens then is the minion's decision.
-    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+    for signum in (*_IGNORED, signal.SIGCHLD):
         signal.signal(signum, _ignore)
-    signal.signal(signal.SIGCHLD, _ignore)
-    try:
-        control.send(json.dumps(answer).encode())
-    except OSError:  # the minion did not wait for us
-        return
-    if "ready" not in answer:
-        return
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    zygote = Zygote(control, func, answer["ready"], told["capture"])
+    zygote = Zygote(control, told, pickled)
+    if pickled:
+        with contextlib.suppress(ImportError):  # each child says so
+            import cloudpickle  # noqa: F401
     import gc
 
     gc.freeze()  # what is shared stays shared
+    zygote.tell({"up": True})
     zygote.run()
     zygote.end()
 
 
 def _ignore(signum: int, frame: object) -> None:
     """Not SIG_IGN, which programs started by the function would inherit."""
-
-
-def _load(module: str, name: str, rest: BinaryIO) -> Callable[..., Any]:
-    if module:
-        return calling.find(module, name)
-    import cloudpickle
-
-    return cloudpickle.load(rest)  # type: ignore[no-any-return]
