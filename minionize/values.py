@@ -117,6 +117,9 @@ class Stats(NamedTuple):
     paused: bool = False
     due_in_s: float | None = None
     """Seconds until the next delayed param can be leased, where known."""
+    lost: int | None = None
+    """Params that are gone though nobody ran or purged them: the broker dropped them by a policy of
+    its own, or another program deleted them. Where `purged` is known they are part of it."""
 
     @property
     def drained(self) -> bool | None:
@@ -127,6 +130,34 @@ class Stats(NamedTuple):
         if any(left):
             return False
         return None if None in left else True
+
+
+class Harm(str, enum.Enum):
+    """What a policy of a broker may do to a queue."""
+
+    LOSS = "loss"
+    """Params, or dead letters, can be dropped."""
+    BLOCK = "block"
+    """Minions can't work under it."""
+    DELAY = "delay"
+    """Params come later than they could, or are hidden from minions for a while."""
+    UNKNOWN = "unknown"
+    """The broker does not tell us its policies."""
+
+
+class Policy(NamedTuple):
+    """A setting of the broker by which params are dropped, delayed or hidden. Each part is a
+    clause of one line for people."""
+
+    harm: Harm
+    setting: str
+    """The setting and its value, in the broker's own words: `maxmemory-policy allkeys-lru`."""
+    effect: str
+    remedy: str
+
+    def line(self) -> str:
+        """`setting: effect: remedy`."""
+        return f"{self.setting}: {self.effect}: {self.remedy}"
 
 
 class Orders(NamedTuple):

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 from minionize.assembly.containers import in_container
 from minionize.assembly.crews import make_crew
 from minionize.assembly.joining import join_queue
-from minionize.contracts.engine import EngineOptions
+from minionize.contracts.engine import EngineOptions, TellsPolicies
 from minionize.errors import UsageError
 from minionize.settings import Settings
-from minionize.values import Clock, SystemClock
+from minionize.values import Clock, Harm, SystemClock
 from minionize.worker.checkpoints import check_root, check_writable, checkpoints_of
 from minionize.worker.guard import Guard
 from minionize.worker.signals import SCHEDULERS_SIGNALS, Stopping
@@ -90,6 +90,7 @@ class Minion:
                 _close(opened)
                 return _stopped(stopping)
             opened.append(engine)
+            _say_policies(engine, self._lines)
             reporter = self._open_reporter(engine, options)
             opened.append(reporter)
             checkpoints = checkpoints_of(engine.url, engine.traits.folder, settings.checkpoint_root)
@@ -232,6 +233,14 @@ def _check(settings: Settings, callback: Any) -> None:
                     f"--{name} is for programs, and a function is called: leave it out "
                     "(--capture keeps what a function prints)"
                 )
+
+
+def _say_policies(engine: Engine, lines: Callable[[str], None]) -> None:
+    """Under which policies of its broker this queue loses params."""
+    if isinstance(engine, TellsPolicies):
+        for policy in engine.policies():
+            if policy.harm in (Harm.LOSS, Harm.BLOCK):
+                lines(f"warning: {policy.line()}")
 
 
 def _close(opened: Sequence[Any]) -> None:

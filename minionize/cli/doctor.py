@@ -13,16 +13,18 @@ from minionize.cli.doctor_checks import FAIL, OK, WARN, Finding, check_folder
 from minionize.cli.ending import one_line, say
 from minionize.cli.opening import opened_queue, queue_option
 from minionize.cli.secrets import shown
-from minionize.contracts.engine import EngineOptions
+from minionize.contracts.engine import EngineOptions, Queue, TellsPolicies
 from minionize.engines.file.calls import Calls
-from minionize.errors import MinionizeError, UsageError
+from minionize.errors import MinionizeError, NoSuchQueue, UsageError
 from minionize.settings import parsing
+from minionize.values import Harm
 
 NAME = "minion doctor"
 
 HELP = """Try out whether the queue's folder can serve as one, from this host: its type of file
 system, rights, locks, fresh reads under the lock, link, fsync, space, clock; whether the queue in
-it is whole, and what crashed minions left.
+it is whole, and what crashed minions left. Of a queue on a server: whether it can be reached, and
+which policies of the server drop, delay or hide params.
 
 \b
   minion doctor -q /shared/runs
@@ -100,12 +102,38 @@ def _folder_findings(
 def _engine_findings(queue: str | None) -> Iterator[Finding]:
     try:
         with opened_queue(NAME, {"queue": queue}) as (opened, _settings):
-            stats = opened.stats()
+            try:
+                stats = opened.stats()
+            except NoSuchQueue as error:
+                yield _unfit(error)
+                yield from _policies(opened)
+                return
             waiting = "" if stats.waiting is None else f", {stats.waiting:,} waiting"
             yield Finding(OK, "queue", f"{opened.url} can be reached{waiting}")
+            if stats.lost:
+                yield Finding(
+                    WARN, "lost", f"{stats.lost:,} params are gone, and no minion ran them",
+                    "see the policies below, or which program deletes messages; feed them again",
+                )  # fmt: skip
+            yield from _policies(opened)
     except MinionizeError as error:
-        said, _, remedy = str(error).rpartition(": ")
-        yield Finding(FAIL, "queue", said or str(error), remedy if said else "")
+        yield _unfit(error)
+
+
+def _unfit(error: MinionizeError) -> Finding:
+    said, _, remedy = str(error).rpartition(": ")
+    return Finding(FAIL, "queue", said or str(error), remedy if said else "")
+
+
+def _policies(queue: Queue) -> Iterator[Finding]:
+    if not isinstance(queue, TellsPolicies):
+        return
+    policies = queue.policies()
+    for policy in policies:
+        level = FAIL if policy.harm is Harm.BLOCK else WARN
+        yield Finding(level, "policy", f"{policy.setting}: {policy.effect}", policy.remedy)
+    if not policies:
+        yield Finding(OK, "policies", "none that drops, delays or hides params")
 
 
 def _table(findings: Iterable[Finding]) -> int:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from minionize.cli.ending import one_line, say
-from minionize.cli.opening import number, opened_queue, queue_option, say_made
+from minionize.cli.opening import number, opened_queue, queue_option, say_made, say_policies
 from minionize.cli.progress import Progress, is_terminal
 from minionize.contracts.engine import Queue
 from minionize.errors import EngineUnavailable, NoSuchQueue, QueueRefused, UsageError
@@ -102,6 +102,7 @@ def feed(
         feeding.settle(opened_as, settings, dedupe, shuffle, seed)
         with opened_as.feeding():
             say_made(NAME, opened_as)
+            say_policies(NAME, opened_as)
             feeding.run()
         feeding.tell()
     return 0
@@ -201,14 +202,20 @@ class _Feeding(ABC):
     def tell(self) -> None:
         """Say what was done."""
         self.progress.end()
+        lost = None
         try:
-            waiting = self.queue.stats().waiting
+            stats = self.queue.stats()
+            waiting, lost = stats.waiting, stats.lost
         except NoSuchQueue:
             waiting = 0
         except QueueRefused:
             waiting = None  # to put does not take the right to look
         line = f"{number(self.put, 'param')} put: {self.queue.url}"
         click.echo(one_line(line if waiting is None else f"{line}, {waiting:,} waiting"))
+        if lost:
+            say(
+                f"{NAME}: {number(lost, 'param')} of this queue were lost so far: see minion doctor"
+            )
         if self.deduper is not None and self.deduper.skipped:
             say(f"{NAME}: {number(self.deduper.skipped, 'param')} left out: put before")
         if self.faults.count:

@@ -153,8 +153,9 @@ def _end(stats: Stats, live: bool) -> int:
     _clear(live)
     dead = stats.dead or 0
     done = f"{stats.done:,} done" if stats.done is not None else "all minions ended"
-    click.echo(f"{done}, {dead:,} dead" + (": see minion failures" if dead else ""))
-    return 1 if dead else 0
+    lost = f", {stats.lost:,} lost: see minion doctor" if stats.lost else ""
+    click.echo(f"{done}, {dead:,} dead" + (": see minion failures" if dead else "") + lost)
+    return 1 if dead or stats.lost else 0
 
 
 def _left(stats: Stats, live: bool) -> int:

@@ -14,8 +14,9 @@ import click
 from minionize import settings
 from minionize.cli.ending import one_line, say
 from minionize.cli.secrets import warnings
-from minionize.contracts.engine import EngineOptions, Queue
+from minionize.contracts.engine import EngineOptions, Queue, TellsPolicies
 from minionize.settings import Settings
+from minionize.values import Harm
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -74,6 +75,15 @@ def say_made(name: str, queue: Queue) -> None:
     made: Sequence[str] = getattr(queue, "made", ())  # engines of others may be older than it
     if queue.traits.folder is None and made:
         say(one_line(f"{name}: made {', '.join(made)}"))
+
+
+def say_policies(name: str, queue: Queue) -> None:
+    """What the broker of `queue` may do to its params, where a person should know that before
+    they are put."""
+    if isinstance(queue, TellsPolicies):
+        for policy in queue.policies():
+            if policy.harm is not Harm.UNKNOWN:
+                say(one_line(f"{name}: warning: {policy.line()}"))
 
 
 def number(count: int, noun: str) -> str:

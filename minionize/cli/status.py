@@ -13,18 +13,23 @@ import click
 
 from minionize.cli.ending import one_line, say
 from minionize.cli.opening import opened_queue, queue_option
-from minionize.contracts.engine import Queue
+from minionize.contracts.engine import Queue, TellsPolicies
 from minionize.errors import EngineUnavailable, NoSuchQueue
 from minionize.settings import Settings
 from minionize.status.overview import Overview, overview
 from minionize.status.read import Faults, read_rolls
 from minionize.status.render import chart_columns, page
 from minionize.status.report import report_of
-from minionize.values import MinionInfo
+from minionize.values import Harm, MinionInfo
 
 NAME = "minion status"
 _CLEAR = "\x1b[H\x1b[2J"
 _SAMPLES = 60
+_HARMS = {
+    Harm.LOSS: "params can be dropped by it",
+    Harm.BLOCK: "minions can't work under it",
+    Harm.DELAY: "params can be delayed or hidden by it",
+}
 
 HELP = """What the queue holds, how fast it is worked on, and by whom.
 
@@ -98,6 +103,9 @@ def look(queue: Queue, settings: Settings, samples: list[tuple[float, int]]) -> 
     faults = Faults()
     rolls = read_rolls(folder, faults)
     notes = faults.lines()
+    if isinstance(queue, TellsPolicies):
+        told = [policy for policy in queue.policies() if policy.harm in _HARMS]
+        notes[:0] = [f"{each.setting}: {_HARMS[each.harm]}: see minion doctor" for each in told]
     if rolls and queue.traits.folder is None:
         # Nothing but the settings ties this report to this queue.
         notes.insert(0, f"the report is that in {folder}")

@@ -100,7 +100,7 @@ def stop(queue: str | None, wait: bool, timeout: str | None) -> int:
     "wait",
     short_help="Wait until the queue is drained.",
     help="Wait until every param is done or dead, whoever does them, and nobody feeds. Exit "
-    "status: 0 all done; 1 some are dead; 75 the time is over.",
+    "status: 0 all done; 1 some are dead or lost; 75 the time is over.",
 )
 @queue_option
 @click.option("--timeout", metavar="TIME", help="Wait at most so long (90, 10m, 2h); then 75.")
@@ -131,8 +131,9 @@ def wait(queue: str | None, timeout: str | None) -> int:
             return TIMED_OUT
         dead = stats.dead or 0
         done = f"{stats.done:,} done" if stats.done is not None else "drained"
-        click.echo(f"{done}, {dead:,} dead" + (": see minion failures" if dead else ""))
-        return 1 if dead else 0
+        lost = f", {stats.lost:,} lost: see minion doctor" if stats.lost else ""
+        click.echo(f"{done}, {dead:,} dead" + (": see minion failures" if dead else "") + lost)
+        return 1 if dead or stats.lost else 0
 
 
 @click.command(

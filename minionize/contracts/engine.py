@@ -21,6 +21,7 @@ from minionize.values import (
     MinionInfo,
     Orders,
     Param,
+    Policy,
     State,
     Stats,
     SystemClock,
@@ -175,6 +176,18 @@ class SeesTheEnd(Protocol):
         """Whether the queue looked drained in the last `lease`, and `stats` was not asked since.
 
         Costs nothing, and may be wrong either way: only `stats` decides.
+        """
+
+
+@runtime_checkable
+class TellsPolicies(Protocol):
+    """An engine or queue whose broker may drop, delay or hide params by policies of its own."""
+
+    def policies(self) -> Sequence[Policy]:
+        """Those that are in force and can do this queue harm. Raises only what opening the queue
+        raises: policies that can't be asked for are one of `Harm.UNKNOWN`.
+
+        An engine tells what it learned when it joined, which costs nothing; a queue asks.
         """
 
 

@@ -60,6 +60,8 @@ def _head(view: Overview, width: int) -> Iterator[str]:
         yield "paused: minion resume lets it go on"
     if stats.purged:
         yield f"{_count(stats.purged)} purged"
+    if stats.lost:
+        yield f"{_count(stats.lost)} lost: the broker dropped them, or another program did"
     if stats.feeders:
         yield f"{_plural(stats.feeders, 'feeder')} at work"
     if stats.delayed and stats.due_in_s is not None:

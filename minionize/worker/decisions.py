@@ -230,7 +230,7 @@ def stopped_status(stats: Stats | None) -> int:
 
 
 def drained_status(stats: Stats | None, own_dead: int = 0) -> int:
-    """Exit status of a drained queue: 1 when it holds dead letters, or where the queue can't
-    tell, when this minion made some (`own_dead`)."""
+    """Exit status of a drained queue: 1 when it holds dead letters or lost params; where the queue
+    can't tell, when this minion made dead letters (`own_dead`)."""
     dead = own_dead if stats is not None and stats.dead is None else stats and stats.dead
-    return 1 if dead else 0
+    return 1 if dead or (stats is not None and stats.lost) else 0

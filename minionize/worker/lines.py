@@ -93,6 +93,8 @@ def last_words(summary: Summary, stats: Stats | None, dead_ids: Sequence[str] | 
         text += f", {summary.given_back} given back"
     if summary.lost:
         text += f", {summary.lost} lost to other minions"
+    if stats is not None and stats.lost:
+        text += f", {stats.lost} lost by the queue (see minion doctor)"
     text += f" in {duration(summary.seconds)}"
     if summary.exit_status in _STOPPED:
         text += f", stopped ({summary.why})"

@@ -85,6 +85,16 @@ class Rights:
             each.abandon()
         self.admin.close()
 
+    def lag(self) -> int | None:
+        (group,) = self.admin.xinfo_groups("NAME")
+        lag: int | None = group["lag"]
+        return lag
+
+    def sees_policies(self, queue: RedisQueue) -> None:
+        assert not queue.policies()
+        self.admin.expire("{NAME}:meta", 100)
+        assert [policy.setting for policy in queue.policies()] == ["EXPIRE {NAME}:meta"]
+
     # ---- what each role does
 
     def feeder(self) -> None:
@@ -100,13 +110,17 @@ class Rights:
                 queue.put(range(2500))
                 queue.put(range(2500))
         assert queue.stats().put == 7502
+        self.sees_policies(queue)
 
     def minion(self) -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Feeder, "_unload", lambda self: None)
             self.queue().put(["x"] * 2500)
         engine = self.engine("minion", lease_s=0.3)
+        assert not engine.policies()
         leases = list(engine.lease(20, 0.1))
+        engine.nack([leases.pop()])
+        assert self.lag() is not None
         engine.started(leases[:2])
         engine.ack(leases[:5])
         engine.nack(leases[5:7])
@@ -151,6 +165,7 @@ class Rights:
         ids = [lease.id for lease in leases]
         assert set(looks.look_up(ids)) == set(ids)
         assert [each.id for each in looks.minions()] == ["minion-1"]
+        self.sees_policies(looks)
 
     def keeper(self) -> None:
         self.queue().put(range(10))
@@ -178,6 +193,12 @@ class Rights:
             foreign.put(range(2500))
         assert queue.purge() == 9 + 5001
         assert queue.stats().drained
+        foreign.put(range(3))
+        held = engine.lease(1, 0.1)
+        assert queue.purge() == 2
+        foreign.put(range(4))
+        assert self.lag() == 4
+        engine.ack(held)
 
 
 @pytest.fixture

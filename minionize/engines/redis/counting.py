@@ -32,6 +32,7 @@ def stats_from(answer: Sequence[Any]) -> tuple[Stats, int]:
         minions=minions,
         paused=paused == b"1",
         due_in_s=int(due) / 1000 if due else None,
+        lost=lost,
     )
     return stats, lost
 

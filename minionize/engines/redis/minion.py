@@ -19,7 +19,7 @@ from minionize.engines.redis.place import Place
 from minionize.engines.redis.received import NOTHING, Received
 from minionize.engines.redis.wire import Wire, Word
 from minionize.errors import EngineUnavailable
-from minionize.values import Failure, Lease, Orders, Stats, SystemClock
+from minionize.values import Failure, Lease, Orders, Policy, Stats, SystemClock
 
 TRAITS = Traits()
 _MOST = 4096
@@ -64,6 +64,8 @@ class RedisEngine:
         """Until then nobody but who puts something, or looks, can bring anything."""
         self._drained = False
         """So it looked, and nobody asked for the counts since."""
+        self._memory = (b"", b"")
+        """The server's policy for a full memory, and how many bytes that are."""
         self._closed = False
         try:
             self._join()
@@ -311,6 +313,14 @@ class RedisEngine:
         answer = self._checked("idle", self._consumer, enough)
         return None if answer[0] == b"gone" else int(answer[1])
 
+    def policies(self) -> Sequence[Policy]:
+        """See contracts.engine.TellsPolicies."""
+        if self._memory[0] == b"noeviction":
+            return []  # as nearly everywhere: nothing more is imported for it
+        from minionize.engines.redis.policies import memory_policies
+
+        return memory_policies(*self._memory)
+
     def close(self) -> None:
         """See contracts.engine."""
         if self._closed:
@@ -349,6 +359,7 @@ class RedisEngine:
         self._consumer = answer[1]
         self._received = Received()
         self._heed(answer[2], answer[3])
+        self._memory = (answer[4], answer[5])
 
     def _heed(self, paused: bytes, stops: bytes) -> None:
         self._orders = Orders(paused == b"1", int(stops or 0))

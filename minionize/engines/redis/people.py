@@ -11,9 +11,10 @@ from minionize.engines.redis.feeding import Feeder
 from minionize.engines.redis.listing import Listing
 from minionize.engines.redis.minion import TRAITS
 from minionize.engines.redis.place import Place
+from minionize.engines.redis.policies import policies_from
 from minionize.engines.redis.wire import Wire
 from minionize.errors import NotSupported
-from minionize.values import Entry, MinionInfo, Param, State, Stats, to_texts
+from minionize.values import Entry, MinionInfo, Param, Policy, State, Stats, to_texts
 
 _TIMEOUT_S = 10.0
 _IDS = 500
@@ -120,6 +121,10 @@ class RedisQueue:
     def stats(self) -> Stats:
         """See contracts.engine."""
         return stats_from(self._wire.checked("stats"))[0]
+
+    def policies(self) -> Sequence[Policy]:
+        """See contracts.engine.TellsPolicies."""
+        return policies_from(self._wire.run("policies"))
 
     def close(self) -> None:
         """See contracts.engine."""

@@ -94,6 +94,38 @@ local function bury_trimmed(now, stream, id)
     'its text is gone', {'minionize', 'null'})
 end
 
+local function group_of(stream)
+  if call('EXISTS', stream) == 0 then return 0, '0-0' end
+  for _, flat in ipairs(call('XINFO', 'GROUPS', stream)) do
+    local group = {}
+    for i = 1, #flat, 2 do group[flat[i]] = flat[i + 1] end
+    if group['name'] == GROUP then return group['pending'], group['last-delivered-id'], group['lag'] end
+  end
+  return 0, '0-0'
+end
+
+-- Autoscalers go by the lag of the group: how many messages it has not read. The server gives up counting, or counts
+-- wrong, once a message was deleted that was not read, or was the last one that was. So whoever deletes has the server
+-- count on from what is there. Redis 6.2 has no lag; where a user may not do that, it stays as it is.
+local function mend_lag(stream)
+  local pending, delivered, lag = group_of(stream)
+  if lag == nil then return end
+  local ghosts = stream == MAIN and tonumber(call('HGET', META, 'ghosts') or 0) or 0
+  local unread = math.max(0, call('XLEN', stream) - pending - ghosts)
+  if lag == unread then return end
+  local flat, info = call('XINFO', 'STREAM', stream), {}
+  for i = 1, #flat, 2 do info[flat[i]] = flat[i + 1] end
+  if info['max-deleted-entry-id'] == '0-0' then return end
+  local added = info['entries-added']
+  local said = pcall_('XGROUP', 'SETID', stream, GROUP, delivered, 'ENTRIESREAD', int(math.max(0, added - unread)))
+  if said['err'] then return end
+  pcall_('XSETID', stream, info['last-generated-id'], 'ENTRIESADDED', added, 'MAXDELETEDID', '0-1')
+end
+
+local function mend_lags()
+  for _, stream in ipairs(STREAMS) do mend_lag(stream) end
+end
+
 -- Up to so many of what a consumer holds of a stream, from an id on, go back uncharged. Returns how many.
 local function hand_back(stream, consumer, from, most)
   local held = call('XPENDING', stream, GROUP, from, '+', most, consumer)
@@ -108,6 +140,7 @@ local function hand_back(stream, consumer, from, most)
       bury_trimmed(now_ms(), stream, id)
     end
   end
+  if #held > 0 then mend_lag(stream) end
   return #held
 end
 
@@ -146,6 +179,7 @@ local function take_over(now)
       end
     end
   end
+  if left < 500 then mend_lags() end
   if left > 0 then
     for _, stream in ipairs(STREAMS) do call('XGROUP', 'DELCONSUMER', stream, GROUP, consumer) end
     call('ZREM', MINIONS, consumer)
@@ -168,16 +202,6 @@ local function unload()
     call('HINCRBY', META, 'staged', -count)
   end
   return true
-end
-
-local function group_of(stream)
-  if call('EXISTS', stream) == 0 then return 0, '0-0' end
-  for _, flat in ipairs(call('XINFO', 'GROUPS', stream)) do
-    local group = {}
-    for i = 1, #flat, 2 do group[flat[i]] = flat[i + 1] end
-    if group['name'] == GROUP then return group['pending'], group['last-delivered-id'] end
-  end
-  return 0, '0-0'
 end
 
 -- Whether the id of one message is greater than another's.
@@ -205,6 +229,14 @@ local function lay_ghosts(ghosts)
     end
   end
   call('HSET', META, 'ghosts', ghosts)
+end
+
+-- What the server does when its memory is full, and how much that is, in bytes; nothing where this user may
+-- not ask.
+local function memory_policy()
+  local said = pcall_('INFO', 'memory')
+  if type(said) ~= 'string' then return '', '' end
+  return string.match(said, 'maxmemory_policy:([%w-]+)') or '', string.match(said, 'maxmemory:(%d+)') or ''
 end
 
 -- waiting, running

@@ -28,12 +28,17 @@ local function settle(stream, delete)
   return settled
 end
 local done = settle(BACK, true) + settle(SUSPECTS, true)
+if done > 0 then
+  mend_lag(BACK)
+  mend_lag(SUSPECTS)
+end
 if #ids[MAIN] > 0 then
   local ghosts = tonumber(call('HGET', META, 'ghosts') or 0)
   local delete = ARGV[4] == '1' or ghosts + #ids[MAIN] > MOST_GHOSTS
   local settled = settle(MAIN, delete)
   done = done + settled
   if settled > 0 then lay_ghosts(delete and ghosts or ghosts + settled) end
+  if delete then mend_lag(MAIN) end
 end
 for token in string.gmatch(ARGV[3], '%S+') do call('HDEL', MARKS, token) end
 if done > 0 then call('HINCRBY', META, 'done', done) end

@@ -28,5 +28,6 @@ if not orders[3] or now - orders[3] > lease / 2 or now < tonumber(orders[3]) the
       end
     end
   end
+  mend_lags()  -- for those that delete what is not theirs
 end
 return {'ok', orders[1] or '', orders[2] or ''}

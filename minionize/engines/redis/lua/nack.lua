@@ -28,4 +28,5 @@ for i = 4, #ARGV, 4 do
     end
   end
 end
+mend_lags()
 return gone

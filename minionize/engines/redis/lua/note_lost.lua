@@ -4,6 +4,7 @@ if running > 0 then return 0 end
 -- Who trims takes done ones away, too; so they are not to be counted any more.
 call('HDEL', META, 'swept')
 lay_ghosts(1)
+mend_lags()
 waiting = counts()
 local meta = call('HMGET', META, 'done', 'purged', 'put')
 local purged = tonumber(meta[2] or 0)

@@ -33,6 +33,7 @@ elseif last ~= '' then
   if foreign > 0 then call('HINCRBY', META, 'put', foreign) end
   purged = #found
   more = #found == 500 and 1 or 0
+  if stream ~= DEAD then mend_lag(stream) end
 end
 if purged > 0 then call('HINCRBY', META, 'purged', purged) end
 return {'ok', purged, more}
