@@ -16,7 +16,7 @@ from services.redis import KINDS, RedisServer
 from minionize.engines.redis.minion import RedisEngine
 from minionize.values import Failure, Lease, State
 
-STEPS = 150
+STEPS = 100
 
 
 @pytest.fixture(scope="module", params=KINDS)

@@ -104,6 +104,16 @@ local function group_of(stream)
   return 0, '0-0'
 end
 
+-- Whether the id of one message is greater than another's.
+local function is_newer(one, other)
+  local a, b = string.match(one, '(%d+)%-(%d+)')
+  local c, d = string.match(other, '(%d+)%-(%d+)')
+  if #a ~= #c then return #a > #c end
+  if a ~= c then return a > c end
+  if #b ~= #d then return #b > #d end
+  return b > d
+end
+
 -- Autoscalers go by the lag of the group: how many messages it has not read. The server gives up counting, or counts
 -- wrong, once a message was deleted that was not read, or was the last one that was. So whoever deletes has the server
 -- count on from what is there. Redis 6.2 has no lag; where a user may not do that, it stays as it is.
@@ -112,11 +122,11 @@ local function mend_lag(stream)
   if lag == nil then return end
   local ghosts = stream == MAIN and tonumber(call('HGET', META, 'ghosts') or 0) or 0
   local unread = math.max(0, call('XLEN', stream) - pending - ghosts)
-  if lag == unread then return end
+  if lag == unread and pending == 0 then return end
   local flat, info = call('XINFO', 'STREAM', stream), {}
   for i = 1, #flat, 2 do info[flat[i]] = flat[i + 1] end
-  if info['max-deleted-entry-id'] == '0-0' then return end
-  local added = info['entries-added']
+  local deleted, added = info['max-deleted-entry-id'], info['entries-added']
+  if deleted == '0-0' or lag == unread and is_newer(delivered, deleted) then return end
   local said = pcall_('XGROUP', 'SETID', stream, GROUP, delivered, 'ENTRIESREAD', int(math.max(0, added - unread)))
   if said['err'] then return end
   pcall_('XSETID', stream, info['last-generated-id'], 'ENTRIESADDED', added, 'MAXDELETEDID', '0-1')
@@ -124,6 +134,30 @@ end
 
 local function mend_lags()
   for _, stream in ipairs(STREAMS) do mend_lag(stream) end
+end
+
+-- Messages of main that were done and are still there, so many of them: those go before which nothing is
+-- pending.
+local function lay_ghosts(ghosts)
+  if ghosts > 0 then
+    local first = call('XPENDING', MAIN, GROUP, '-', '+', 1)[1]
+    if first then
+      ghosts = math.max(0, ghosts - call('XTRIM', MAIN, 'MINID', '=', first[1]))
+    else
+      local _, delivered = group_of(MAIN)
+      local ms, seq = string.match(delivered, '(%d+)%-(%d+)')
+      call('XTRIM', MAIN, 'MINID', '=', ms .. '-' .. int(seq + 1))
+      ghosts = 0
+    end
+  end
+  call('HSET', META, 'ghosts', ghosts)
+end
+
+-- After messages stopped being pending: what is done goes if it can, and the server counts on from what is there.
+local function tidy()
+  local ghosts = tonumber(call('HGET', META, 'ghosts') or 0)
+  if ghosts > 0 then lay_ghosts(ghosts) end
+  mend_lags()
 end
 
 -- Up to so many of what a consumer holds of a stream, from an id on, go back uncharged. Returns how many.
@@ -140,7 +174,7 @@ local function hand_back(stream, consumer, from, most)
       bury_trimmed(now_ms(), stream, id)
     end
   end
-  if #held > 0 then mend_lag(stream) end
+  if #held > 0 then tidy() end
   return #held
 end
 
@@ -179,7 +213,7 @@ local function take_over(now)
       end
     end
   end
-  if left < 500 then mend_lags() end
+  if left < 500 then tidy() end
   if left > 0 then
     for _, stream in ipairs(STREAMS) do call('XGROUP', 'DELCONSUMER', stream, GROUP, consumer) end
     call('ZREM', MINIONS, consumer)
@@ -202,33 +236,6 @@ local function unload()
     call('HINCRBY', META, 'staged', -count)
   end
   return true
-end
-
--- Whether the id of one message is greater than another's.
-local function is_newer(one, other)
-  local a, b = string.match(one, '(%d+)%-(%d+)')
-  local c, d = string.match(other, '(%d+)%-(%d+)')
-  if #a ~= #c then return #a > #c end
-  if a ~= c then return a > c end
-  if #b ~= #d then return #b > #d end
-  return b > d
-end
-
--- Messages of main that were done and are still there, so many of them: those go before which nothing is
--- pending.
-local function lay_ghosts(ghosts)
-  if ghosts > 0 then
-    local first = call('XPENDING', MAIN, GROUP, '-', '+', 1)[1]
-    if first then
-      ghosts = math.max(0, ghosts - call('XTRIM', MAIN, 'MINID', '=', first[1]))
-    else
-      local _, delivered = group_of(MAIN)
-      local ms, seq = string.match(delivered, '(%d+)%-(%d+)')
-      call('XTRIM', MAIN, 'MINID', '=', ms .. '-' .. int(seq + 1))
-      ghosts = 0
-    end
-  end
-  call('HSET', META, 'ghosts', ghosts)
 end
 
 -- What the server does when its memory is full, and how much that is, in bytes; nothing where this user may

@@ -13,5 +13,5 @@ for i = 5, #ARGV, 4 do
     bury(now, ARGV[i + 1], ARGV[i + 2], ARGV[3], ARGV[4], raw)
   end
 end
-mend_lags()
+tidy()
 return 'ok'

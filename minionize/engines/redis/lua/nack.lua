@@ -28,5 +28,5 @@ for i = 4, #ARGV, 4 do
     end
   end
 end
-mend_lags()
+tidy()
 return gone
