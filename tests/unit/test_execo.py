@@ -502,3 +502,65 @@ def test_only_our_errors_escape(lab: Lab) -> None:
     os.rename(lab.folder.with_name("gone"), lab.folder)
     assert minion.lease(1, 0)
     assert threading.active_count() == 1
+
+
+class Wrong(ManualClock):
+    """A wall clock that is off, and goes as fast as the right one."""
+
+    def __init__(self, right: ManualClock, off_s: float) -> None:
+        super().__init__()
+        self._right = right
+        self.off_s = off_s
+
+    def monotonic(self) -> float:
+        return self._right.monotonic()
+
+    def time(self) -> float:
+        return self._right.time() + self.off_s
+
+    def sleep(self, seconds: float) -> None:
+        self._right.sleep(seconds)
+
+
+@pytest.mark.parametrize("off_s", [3600.0, -3600.0])
+@pytest.mark.parametrize("giver", ["right", "wrong"])
+def test_a_delay_is_as_long_for_minions_whose_clocks_differ(
+    tmp_path: Path, off_s: float, giver: str
+) -> None:
+    right = ManualClock()
+    clocks = {"right": right, "wrong": Wrong(right, off_s)}
+
+    def options(name: str) -> EngineOptions:
+        return EngineOptions(minion_id=name, host="here", clock=clocks[name], lease_s=60)
+
+    queue = execo.open_queue(str(tmp_path / "sweep"), options("right"))
+    queue.put([1])
+    engines = {name: execo.open_engine(str(tmp_path / "sweep"), options(name)) for name in clocks}
+    for engine in engines.values():
+        engine.extend([])
+    (lease,) = engines[giver].lease(1, 0)
+    engines[giver].nack([lease], delay_s=8.0)
+    other = engines["wrong" if giver == "right" else "right"]
+    assert other.stats().delayed == 1
+    began = right.monotonic()
+    while not (found := other.lease(1, 0)):
+        right.advance(0.25)
+        assert right.monotonic() - began < 10
+    assert right.monotonic() - began >= 7
+    other.ack(found)
+    assert other.stats().drained
+
+
+def test_a_clock_that_jumps_keeps_no_param_for_hours(tmp_path: Path) -> None:
+    right = ManualClock()
+    jumps = Wrong(right, 0.0)
+    options = EngineOptions(minion_id="jumps", host="here", clock=jumps, lease_s=60)
+    execo.open_queue(str(tmp_path / "sweep"), options).put([1])
+    engine = execo.open_engine(str(tmp_path / "sweep"), options)
+    for off_s in (3600.0, 0.0, -3600.0, 0.0):
+        jumps.off_s = off_s
+        began = right.monotonic()
+        while not (found := engine.lease(1, 0)):
+            right.advance(0.25)
+            assert right.monotonic() - began < 10, off_s
+        engine.nack(found, delay_s=8.0)

@@ -34,7 +34,7 @@ class Record:
     """Of the lease; grows with each lease of the queue."""
     marked: bool = False
     due: float = 0.0
-    """Unix time before which it is not leased."""
+    """Unix time, by `Room.time`, before which it is not leased."""
     failure: tuple[str, str] | None = None
     """It is a dead letter, for this reason, with this detail."""
 
@@ -70,6 +70,8 @@ class Ledger:
     purged: int = 0
     paused: bool = False
     stops: int = 0
+    clock: float = 0.0
+    """Unix time of the last write, by the clock that was ahead of all others."""
     cancel: list[str] = field(default_factory=list)
     """Params that are going back to todo: whoever finds some here finishes that first."""
     members: dict[str, Member] = field(default_factory=dict)

@@ -62,7 +62,7 @@ class ExecoEngine:
     ) -> None:
         with self._visit() as ledger:
             mine = self._mine(ledger, leases)
-            due = self._room.clock.time() + delay_s if delay_s > 0 else 0.0
+            due = self._room.time() + delay_s if delay_s > 0 else 0.0
             for id in mine:
                 record = ledger.params[id]
                 if charge:

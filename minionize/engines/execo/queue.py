@@ -157,7 +157,7 @@ class ExecoQueue:
     def _entry(self, ledger: Ledger, id: str, state: State) -> Entry:
         record = ledger.params.get(id, Record())
         holder = ledger.members.get(record.holder)
-        due_in_s = record.due - self._room.clock.time() if state is State.DELAYED else None
+        due_in_s = record.due - self._room.time() if state is State.DELAYED else None
         failure = Failure(*record.failure) if record.failure and state is State.DEAD else None
         return Entry(
             id,

@@ -47,6 +47,8 @@ class Room:
         """Params in progress that no minion holds: for how long that was seen."""
         self._looked_s: float | None = None
         self._lock_of: dict[str, int] = {}
+        self._behind_s = 0.0
+        """How far this host's clock is behind the one that is ahead of all others."""
         self.ledger = Ledger()
 
     @property
@@ -67,6 +69,7 @@ class Room:
             os.makedirs(os.path.join(self._own, "members"), exist_ok=True)
             with books.locked(os.path.join(self._own, "lock"), self.clock):
                 self.ledger = books.load(self._ledger_path)
+                self._behind_s = max(self._behind_s, self.ledger.clock - self.clock.time())
                 if self.exists:
                     self._refresh()
                     self._finish_cancelling()
@@ -79,7 +82,13 @@ class Room:
 
     def save(self, *, sync: bool = True) -> None:
         """Write the ledger."""
+        self.ledger.clock = self.time()
         books.write_whole(self._ledger_path, self.ledger.dump(), sync=sync)
+
+    def time(self) -> float:
+        """Unix time that all agree on: the clock of that host whose is ahead. A delay that one
+        host begins must not last for hours on another."""
+        return self.clock.time() + self._behind_s
 
     def reload(self) -> None:
         """The set of combinations was changed by this visit."""
@@ -151,7 +160,7 @@ class Room:
     def states(self, state: State | None = None) -> dict[str, State]:
         """Each param with its state; or those in `state`."""
         self.sweep.read_all()
-        now = self.clock.time()
+        now = self.time()
         done, busy, records = self.sweep.done(), self.sweep.in_progress(), self.ledger.params
         found = {}
         for id in self.sweep.combinations:
@@ -173,7 +182,7 @@ class Room:
     def stats(self) -> Stats:
         states = list(self.states().values())
         members = self.ledger.members.values()
-        now = self.clock.time()
+        now = self.time()
         dues = [record.due for record in self.ledger.params.values() if record.due > now]
         return Stats(
             put=len(states) + self.ledger.purged,
@@ -192,7 +201,7 @@ class Room:
     def choose(self, todo: Collection[Any]) -> Iterable[Any]:
         """Of execo's todo what may be leased now, best first: suspects alone, then what was
         given back, then the new ones in execo's order."""
-        now = self.clock.time()
+        now = self.time()
         combinations, records = self.sweep.combinations, self.ledger.params
         back: list[Any] = []
         suspects: list[Any] = []
@@ -216,7 +225,7 @@ class Room:
 
     def ready(self) -> bool:
         """Whether something that was given back can be leased."""
-        now = self.clock.time()
+        now = self.time()
         return any(
             not record.holder and not record.failure and record.due <= now
             for record in self.ledger.params.values()

@@ -60,7 +60,7 @@ class History:
             "kill": (4, self._kill),
             "term": (2, self._term),
             "freeze": (3, self._freeze),
-            "clock": (3, self._jump),
+            "clock": (3 if place.jumps else 0, self._jump),
             "break": (2 if place.faults else 0, self._break),
             "kill a feed": (2, lambda: self._feed(kill_in_s=self.chance.uniform(0.1, 0.6))),
             "status": (2, self._look),
@@ -150,7 +150,7 @@ class History:
         options = self.chance.choice(
             [(), (), ("--until", "forever"), ("--reconnect", "2"), ("--idle", "2")]
         )
-        off_s = self.chance.choice(CLOCKS_S) if self._one_in(2) else 0.0
+        off_s = self.chance.choice(CLOCKS_S) if self.place.jumps and self._one_in(2) else 0.0
         minion = self.crowd.start(self.chance, *options, off_s=off_s)
         self.did(f"minion {minion.process.pid} begins {' '.join(options)} {off_s:+g}")
 

@@ -32,8 +32,8 @@ class Place:
     """The queue itself knows what is done, so each has its row of results."""
     whole = True
     """A feed is put whole or not at all."""
-    lists = True
-    """`list` shows what waits."""
+    jumps = True
+    """Delays are no longer for it where the wall clocks of minions are wrong, or jump."""
     drained: tuple[str, ...] = ()
     """Options of a minion that is to end when there is nothing left."""
 
@@ -137,7 +137,7 @@ class Pulsar(Place):
 
     can = COMMON | STEERED
     faults = ("server gone",)
-    counts = whole = lists = False
+    counts = whole = jumps = False
 
     def __init__(self, folder: Path) -> None:
         self._broker = pulsar.Broker(folder / "broker")
@@ -161,7 +161,7 @@ class Pubsub(Place):
 
     can = COMMON
     faults = ("server gone", "server stalls")
-    counts = whole = lists = False
+    counts = whole = jumps = False
     drained = ("--idle", "15")
 
     def __init__(self, folder: Path) -> None:
