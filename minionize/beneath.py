@@ -205,8 +205,12 @@ class Anywhere:
 
     @staticmethod
     def remove_tree(path: str) -> None:
-        """Never: only what is in a queue is removed with all in it."""
-        raise NotFollowed(REPLACED, path)
+        """As Beneath does."""
+        place = Beneath(os.path.dirname(path) or ".")
+        try:
+            place.remove_tree(os.path.basename(path))
+        finally:
+            place.let_go()
 
 
 def open_plain(

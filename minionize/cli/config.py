@@ -54,7 +54,7 @@ def _open(value: Any) -> Any:
 
 
 def _config(as_json: bool, **given: Any) -> int:
-    loaded = settings.load(given)
+    loaded = settings.load(given, exporting=False)
     for note in (*loaded.notes, *secrets.warnings(loaded)):
         say(f"minion config: {one_line(note)}")
     if loaded.project.launch:

@@ -52,7 +52,7 @@ def cp(source: str, target: str, states: tuple[str, ...], move: bool, create: bo
     """The command."""
     if move and states:
         raise UsageError("--move takes what waits, as a minion does: no --state with it")
-    loaded = settings_room.load({"queue": source})
+    loaded = settings_room.load({"queue": source}, exporting=False)
     notes = [warning(name, url, ".env") for name, url in (("FROM", source), ("TO", target))]
     for note in (*loaded.notes, *filter(None, notes)):
         say(f"{NAME}: {one_line(note)}")

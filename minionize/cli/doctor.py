@@ -47,7 +47,7 @@ def doctor(queue: str | None, full: bool, hosts: int, timeout: str) -> int:
         timeout_s = parsing.seconds_above_0(timeout)
     except ValueError as error:
         raise UsageError(f"--timeout {one_line(timeout)}: {error}") from error
-    loaded = settings.load({"queue": queue}, feeding=True)
+    loaded = settings.load({"queue": queue}, feeding=True, exporting=False)
     told = loaded.settings
     from minionize.engines.registry import normalise
 
@@ -76,6 +76,7 @@ def _folder_findings(
             yield Finding(FAIL, "folder", f"{place} is no folder", "name another: -q FOLDER")
             return
         place = os.path.dirname(place)
+    calls.keep_beneath(place)
     if place == folder:
         yield Finding(OK, "folder", folder)
     else:

@@ -123,7 +123,7 @@ def _outputs(record: Record) -> list[str]:
 
 def _found(name: str, queue: str | None, ids: Sequence[str]) -> Sequence[Record]:
     """The launches of these ids, or all of the queue."""
-    loaded = settings.load({"queue": queue})
+    loaded = settings.load({"queue": queue}, exporting=False)
     for note in loaded.notes:
         say(f"{name}: {one_line(note)}")
     url = absolute(loaded.settings.queue)

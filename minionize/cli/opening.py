@@ -38,7 +38,7 @@ def opened_queue(
     """The queue that options (`given`, fields of Settings; None: not given) and environment
     name, as a person sees it. Notes on the settings are said as `name`. `create`: what is
     missing may be made when it is filled."""
-    loaded = settings.load(given, feeding=feeding)
+    loaded = settings.load(given, feeding=feeding, exporting=False)
     for note in (*loaded.notes, *warnings(loaded)):
         say(f"{name}: {one_line(note)}")
     with opened(loaded.settings, create=create) as queue:

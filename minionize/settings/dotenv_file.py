@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from minionize.settings.own_files import MOST_BYTES, LeftOut, read_own_file
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from dotenv.parser import Original
 
 DOTENV = ".env"
+KNOWN = ("MINION_", "REPORTER_", "EXECO_", "REDIS_", "PULSAR_", "GOOGLE_", "PUBSUB_")
+"""How the variables begin that mean something to minionize itself."""
+_OF_LIBRARIES = ("GOOGLE_", "PUBSUB_", "KUBECONFIG")
+"""Those that a client library looks up by itself."""
 _WIDE = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -28,10 +33,17 @@ class Dotenv(NamedTuple):
     """Names that came from the file, with the number of their line."""
     notes: tuple[str, ...] = ()
     """Lines for the person: what was left out."""
+    values: Mapping[str, str] = MappingProxyType({})
+    """What it sets that is not in the environment."""
 
 
-def load_dotenv() -> Dotenv:
-    """Put what `.env` sets into `os.environ`, where it never replaces anything."""
+def load_dotenv(*, exporting: bool = True) -> Dotenv:
+    """Put what `.env` sets into `os.environ`, where it never replaces anything.
+
+    Without `exporting`, as for a command that runs nothing of the person's, what means nothing to
+    minionize is left out, and so no library or program that it starts is told anything; `values`
+    has the rest.
+    """
     try:
         read = read_own_file(DOTENV)
     except LeftOut as left_out:
@@ -48,12 +60,12 @@ def load_dotenv() -> Dotenv:
                 f"iconv -f UTF-16 -t UTF-8 {DOTENV}",
             ),
         )
-    return _taken(read.decode("utf-8-sig", "surrogateescape"))
+    return _taken(read.decode("utf-8-sig", "surrogateescape"), exporting)
 
 
-def _taken(text: str) -> Dotenv:
+def _taken(text: str, exporting: bool) -> Dotenv:
     # dotenv is slow to import: only where there is a file.
-    import dotenv
+    from dotenv.main import DotEnv
     from dotenv.parser import parse_stream
 
     good: list[str] = []
@@ -67,11 +79,24 @@ def _taken(text: str) -> Dotenv:
         good.append(binding.original.string)
         if binding.key is not None and binding.value is not None:
             lines[binding.key] = _line_of(binding.original)
-    before = set(os.environ)
     # By the library once more: it knows what `${NAME}` in a value stands for.
-    dotenv.load_dotenv(stream=io.StringIO("".join(good)), override=False)
-    came = set(os.environ) - before
-    return Dotenv({name: line for name, line in lines.items() if name in came}, _notes(bad))
+    stream = io.StringIO("".join(good))
+    said = DotEnv(dotenv_path=None, stream=stream, override=False).dict()
+    came = {
+        name: value
+        for name, value in said.items()
+        if value is not None and name not in os.environ and (exporting or _is_known(name))
+    }
+    exported = {
+        name: value for name, value in came.items() if exporting or name.startswith(_OF_LIBRARIES)
+    }
+    os.environ.update(exported)
+    taken = {name: line for name, line in lines.items() if name in came}
+    return Dotenv(taken, _notes(bad), {name: came[name] for name in came if name not in exported})
+
+
+def _is_known(name: str) -> bool:
+    return name.startswith((*KNOWN, *_OF_LIBRARIES))
 
 
 def _line_of(original: Original) -> int:

@@ -36,17 +36,20 @@ class Loaded(NamedTuple):
     """`.minionize.yml`, for those who launch minions."""
 
 
-def load(given: Mapping[str, Any] | None = None, *, feeding: bool = False) -> Loaded:
+def load(
+    given: Mapping[str, Any] | None = None, *, feeding: bool = False, exporting: bool = True
+) -> Loaded:
     """The settings of this process. UsageError names the setting that can't be used.
 
     `given` maps fields of Settings (or option names as `timeout`, `max-time`) to text or
     values; None means not given. `.env` of the current folder goes into `os.environ`, where
     it never replaces anything; what can't be used of it is left out, and a note says so.
     `feeding`: the default queue is one to be filled, so no sweep that happens to stand here takes
-    its place.
+    its place. `exporting`: what `.env` sets is for the programs that this process starts, too;
+    otherwise only what minionize itself understands is taken, and only by it.
     """
-    from_dotenv, left_out = load_dotenv()
-    env = dict(os.environ)
+    from_dotenv, left_out, kept = load_dotenv(exporting=exporting)
+    env = {**os.environ, **kept}
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     notes = list(left_out)

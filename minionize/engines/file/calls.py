@@ -45,7 +45,8 @@ class Calls:
     def keep_beneath(self, root: str) -> None:
         """From now on what stands beneath this folder is reached from it, held open, and by no
         link: others may write there."""
-        self._beneath, self._prefix = Beneath(root), f"{root.rstrip('/')}/"
+        if root != os.sep:  # beneath which everything is, the system's own links with it
+            self._beneath, self._prefix = Beneath(root), f"{root.rstrip('/')}/"
 
     def let_go_of_root(self, *, made_anew: bool = False) -> None:
         """Close the folder; what is asked next opens it again. `made_anew`: or another that is
