@@ -64,6 +64,7 @@ class Pouring:
             for texts in read_batches(
                 self._source,
                 self.faults,
+                null=settings.null,
                 format=settings.format,
                 typed=settings.typed,
                 sep=settings.sep,

@@ -201,7 +201,8 @@ def sound(value: str) -> str:
         raise Reject("a NUL can't be in an argument: take the param by --stdin, as JSON")
     if not value.isascii():
         try:
-            value.encode()
+            # U+DC80 to U+DCFF stand for bytes that are no UTF-8, in Python's way.
+            value.encode(errors="surrogateescape")
         except UnicodeEncodeError:
             raise Reject(
                 "a lone surrogate can't be in an argument: take the param by --stdin, as JSON"

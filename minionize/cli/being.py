@@ -77,7 +77,7 @@ def _check(loaded: Loaded, cmd: Sequence[str]) -> None:
     if told.from_file and origins["queue"] == "--queue":
         raise UsageError("--from takes the place of a queue: give -q or --from")
     if not told.from_file:
-        for field in ("format", "sep", "header", "typed", "skip_bad"):
+        for field in ("null", "format", "sep", "header", "typed", "skip_bad"):
             if origins[field].startswith("--"):
                 raise UsageError(f"{origins[field]} tells how --from is read: give --from FILE")
     if told.image is None:

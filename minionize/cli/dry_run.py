@@ -42,6 +42,7 @@ def _waiting(settings: Settings) -> Iterator[Lease]:
 
         texts = read_params(
             settings.from_file,
+            null=settings.null,
             format=settings.format,
             typed=settings.typed,
             sep=settings.sep,

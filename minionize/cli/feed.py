@@ -36,6 +36,7 @@ HELP = """Put params into the queue, which is made if it is missing.
   minion feed params.csv                      each row, an object
   minion feed runs.jsonl more.json.gz         each JSON value, each element
   minion feed --grid lr=0.1,0.01 seed=0:1000  each combination
+  find . -name '*.log' -print0 | minion feed -0   each name, whatever bytes are in it
 
 The format is known by the file's name (.csv .tsv .jsonl .ndjson .json .txt, and .gz behind
 it), else by a look: JSON objects or arrays on each line, one JSON array, otherwise lines. CSV is
@@ -52,6 +53,8 @@ last name changes fastest.
 @click.command("feed", help=HELP, short_help="Put params into the queue.")
 @click.argument("words", nargs=-1, metavar="[FILE|-]...")
 @queue_option
+@click.option("-0", "--null", is_flag=True, default=None, help="Params end with a NUL each, as "
+              "find -print0 writes them: any bytes, also line breaks.")  # fmt: skip
 @click.option(
     "--format",
     type=click.Choice(["lines", "csv", "jsonl", "json"]),
@@ -86,7 +89,7 @@ def feed(
     if seed is not None and not shuffle:
         raise UsageError("--seed is for --shuffle: give both")
     if grid:
-        given = [name for name in ("format", "sep", "typed", "skip_bad") if reading[name]]
+        given = [name for name in ("null", "format", "sep", "typed", "skip_bad") if reading[name]]
         if given or no_header:
             option = "--no-header" if no_header else f"--{given[0].replace('_', '-')}"
             raise UsageError(f"{option} is for files, not for --grid")
@@ -292,6 +295,7 @@ class _FileFeeding(_Feeding):
                 for batch in read_batches(
                     source,
                     self.faults,
+                    null=told.null,
                     format=told.format,
                     typed=told.typed,
                     sep=told.sep,
@@ -318,6 +322,7 @@ class _FileFeeding(_Feeding):
         stream = Stream(self._sources[0], put)
         try:
             self.put = stream.feed(batches)
-        except BaseException:  # Ctrl-C as well
-            say(f"{NAME}: {number(stream.count, 'param')} put before it ended")
+        except BaseException as error:  # Ctrl-C as well
+            if stream.count or not isinstance(error, UsageError):
+                say(f"{NAME}: {number(stream.count, 'param')} put before it ended")
             raise

@@ -36,7 +36,7 @@ BEFORE = {
 }
 
 NOT_PASSED_ON = frozenset(
-    {"wait", "dry_run", "tty", "from_file", "format", "sep", "header", "typed", "skip_bad"}
+    {"wait", "dry_run", "tty", "from_file", "null", "format", "sep", "header", "typed", "skip_bad"}
 )
 """Settings of a minion that is started by hand: launch has its own --wait and --dry-run, and
 minions that are launched share a queue."""

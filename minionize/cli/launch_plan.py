@@ -20,8 +20,8 @@ from minionize.launch.values import Launch
 from minionize.settings import Settings, parsing
 from minionize.settings.table import BY_FIELD, OPTIONS
 
-_NOT_PASSED_ON = frozenset({"queue", "dry_run", "tty", "from_file", "format", "sep", "header",
-                            "typed", "skip_bad"})  # fmt: skip
+_NOT_PASSED_ON = frozenset({"queue", "dry_run", "tty", "from_file", "null", "format", "sep",
+                            "header", "typed", "skip_bad"})  # fmt: skip
 _FOLDERS = frozenset({"report_dir", "checkpoint_root"})
 """Settings that name a folder that is no template: made absolute."""
 _STARTS_AGAIN = {"oar": "idempotent", "slurm": "requeue"}

@@ -20,7 +20,8 @@ def click_options(options: Iterable[Option] = OPTIONS) -> list[click.Parameter]:
 def _option(option: Option) -> click.Option:
     if not option.metavar:
         # Both ways round, so that a variable can be overruled.
-        return click.Option([f"--{option.key}/--no-{option.key}", option.field], default=None)
+        names = [f"--{option.key}/--no-{option.key}", option.field]
+        return click.Option([option.short, *names] if option.short else names, default=None)
     names = [option.flag, option.field]
     if option.short:
         names.insert(0, option.short)

@@ -31,6 +31,8 @@ def read(args: Sequence[str]) -> tuple[tuple[str, ...], dict[str, Any]] | None:
         else:
             switches["--" + option.key] = (option.field, True)
             switches["--no-" + option.key] = (option.field, False)
+            if option.short:
+                switches[option.short] = (option.field, True)
     given: dict[str, Any] = {}
     at = 0
     while at < len(args):

@@ -29,6 +29,11 @@ def format_by_name(name: str) -> str | None:
     return _BY_SUFFIX.get(_suffix(name))
 
 
+def packed_by_name(name: str) -> bool:
+    """Whether the name says that it is packed with gzip."""
+    return name.lower().endswith((".gz", ".gzip"))
+
+
 def sep_by_name(name: str) -> str | None:
     """A tab for .tsv; None (a comma) for others."""
     return "\t" if _suffix(name) == ".tsv" else None

@@ -11,8 +11,11 @@ from minionize.filling.faults import MOST_BYTES, shown
 
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")
 
-NOT_UTF8 = "not UTF-8: turn the file into it, iconv -f LATIN1 -t UTF-8 FILE | minion feed -"
-NUL = "holds a NUL character: for names from find -print0 use tr '\\0' '\\n'"
+NOT_UTF8 = (
+    "not UTF-8: names of files go in as they are with find -print0 and --null; turn other text "
+    "into it, iconv -f LATIN1 -t UTF-8 FILE | minion feed -"
+)
+NUL = "holds a NUL character: for names from find -print0 give --null"
 NUL_STAND_IN = "\udc00"
 """A surrogate that no undecodable byte becomes."""
 

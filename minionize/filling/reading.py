@@ -9,7 +9,13 @@ from typing import BinaryIO
 
 from minionize.errors import BadParam, UsageError
 from minionize.filling.faults import Faults, shown
-from minionize.filling.guess import FORMATS, format_by_look, format_by_name, sep_by_name
+from minionize.filling.guess import (
+    FORMATS,
+    format_by_look,
+    format_by_name,
+    packed_by_name,
+    sep_by_name,
+)
 from minionize.filling.sources import Source, may_begin, open_source
 
 _BOM = b"\xef\xbb\xbf"
@@ -19,6 +25,7 @@ _WIDE = (b"\xff\xfe", b"\xfe\xff")
 def read_params(
     source: str | os.PathLike[str] | BinaryIO,
     *,
+    null: bool = False,
     format: str | None = None,
     typed: bool = False,
     sep: str | None = None,
@@ -28,15 +35,22 @@ def read_params(
     """The params of a path, of `-` (standard input) or of an open binary stream, as JSON texts.
 
     They come as they are read: a pipe's params as soon as its producer wrote their lines.
-    The options are those of `minion feed`; with `faults=Faults(skip=True)` bad lines are
-    counted there and left out. UsageError for a source that can't be opened (at the first
+    `null`: each ends with a NUL, and may hold any other bytes. The options are those of
+    `minion feed`; with `faults=Faults(skip=True)` bad lines are counted there and left out.
+    UsageError for a source that can't be opened (at the first
     `next`), BadParam with name and line for what is no param.
     """
     opened = open_source(source)
     try:
         yield from chain.from_iterable(
             read_batches(
-                opened, faults or Faults(), format=format, typed=typed, sep=sep, header=header
+                opened,
+                faults or Faults(),
+                null=null,
+                format=format,
+                typed=typed,
+                sep=sep,
+                header=header,
             )
         )
     finally:
@@ -47,6 +61,7 @@ def read_batches(
     source: Source,
     faults: Faults,
     *,
+    null: bool = False,
     format: str | None = None,
     typed: bool = False,
     sep: str | None = None,
@@ -56,6 +71,8 @@ def read_batches(
     lists may be empty. What was read is passed on before more is waited for."""
     if format is not None and format not in FORMATS:
         raise UsageError(f"format {shown(format)!r}: there are {', '.join(FORMATS)}")
+    if null:
+        return _nul_ended(source, format, typed=typed, sep=sep, header=header)
     format = format or format_by_name(source.name)
     format, blocks = _begun(source, format)
     if format != "csv" and sep is not None:
@@ -78,6 +95,24 @@ def read_batches(
     if format == "jsonl":
         return read_json_lines(source.name, blocks, faults)
     return read_lines(source.name, blocks, faults, typed=typed)
+
+
+def _nul_ended(
+    source: Source, format: str | None, *, typed: bool, sep: str | None, header: bool
+) -> Iterator[list[str]]:
+    for given, option in (
+        (format not in (None, "lines"), f"--format {format}"),
+        (sep is not None, "--sep"),
+        (not header, "--no-header"),
+    ):
+        if given:
+            raise UsageError(f"{option} with --null: what ends with a NUL is read as lines are")
+    from minionize.filling.null_reader import read_nul_ended
+
+    # The first name may begin with any bytes: they say nothing about all of it.
+    packed = packed_by_name(source.name)
+    blocks = source.blocks() if packed else source.raw_blocks()
+    return read_nul_ended(source.name, blocks, typed=typed)
 
 
 def _begun(source: Source, format: str | None) -> tuple[str, Iterator[bytes]]:

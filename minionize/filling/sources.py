@@ -97,6 +97,11 @@ class Source:
             yield head
             head = self._next()
 
+    def raw_blocks(self) -> Iterator[bytes]:
+        """The contents as they stand there, whatever they begin with."""
+        while block := self._next():
+            yield block
+
     def close(self) -> None:
         """Close what was opened here. May be repeated."""
         if self._own and self._fd is not None:

@@ -24,6 +24,8 @@ class Settings(NamedTuple):
     report_dir: str | None = None
     from_file: str | None = None
     """Params are read from this file (`-`: standard input) instead of a queue."""
+    null: bool = False
+    """Of `from_file`: params end with a NUL each, and nothing in them is changed."""
     format: str | None = None
     """Of `from_file`: lines, csv, jsonl or json; None: by its name, else lines."""
     sep: str | None = None

@@ -69,6 +69,8 @@ class _Texts(yaml.SafeLoader):
             if not isinstance(key, yaml.ScalarNode) or key.tag.endswith(":merge"):
                 continue
             line = key.start_mark.line + 1
+            if key.value:
+                key.tag = "tag:yaml.org,2002:str"  # `null` names a setting here
             if key.value in lines:
                 first = lines[key.value]
                 raise _Twice(f"line {line}: {key.value!r} stands twice (first in line {first})")

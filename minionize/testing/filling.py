@@ -21,7 +21,7 @@ AWKWARD: list[Param] = [
     "two\nlines\r\nand\ttab",
     "\0 and \x1b[31m and \x7f \x85 \u2028",
     "; rm -rf / $(true) `true` 'q' \"q\" \\ -x {}",
-    "snowman ☃, astral 𝄞, lone \ud800",
+    "snowman ☃, astral 𝄞, lone \ud800, bytes of no UTF-8 \udcff\udc80",
     "x" * 2**20,
     None,
     True,

@@ -81,8 +81,6 @@ class Launcher:
         argv = invocation.argv
         env = self._env
         text = lease.text
-        if "\\ud" in text or "\\uD" in text:
-            _refuse_surrogates(lease, argv)
         env[b"MINION_PARAM_ID"] = lease.id.encode()
         env[b"MINION_ATTEMPT"] = b"%d" % lease.attempt
         env[b"MINION_SLOT"] = b"%d" % slot
@@ -102,7 +100,8 @@ class Launcher:
                 return self._start(self._program(argv[0]), argv, env, actions)
             return self._start_elsewhere(invocation.chdir, argv, env, actions)
         except ValueError as error:
-            # UnicodeEncodeError is one; the other is "embedded null byte".
+            # UnicodeEncodeError is one (but U+DC80 to U+DCFF are bytes that are no UTF-8); the
+            # other is "embedded null byte".
             raise _unfit(error) from error
         except OSError as error:
             raise _not_started(error, argv[0]) from error
@@ -188,18 +187,6 @@ class Launcher:
 
 def _encoded(env: Mapping[str, str]) -> dict[bytes, bytes]:
     return {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
-
-
-def _refuse_surrogates(lease: Lease, argv: list[str]) -> None:
-    """Half a character is none: Python would pass U+DC80 to U+DCFF as stray bytes."""
-    if not any("\ud800" <= char <= "\udfff" for word in argv for char in word):
-        return
-    import json
-
-    try:
-        json.dumps(lease.param, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        raise _unfit(error) from error
 
 
 def _unfit(error: ValueError) -> NotStarted:

@@ -75,6 +75,63 @@ def test_lines_come_out_as_they_were_written(
     assert params(data, size, format="lines") == lines
 
 
+NAMES = st.lists(st.binary(max_size=12).map(lambda name: name.replace(b"\0", b"\n")))
+
+
+@given(NAMES, st.booleans(), sizes)
+def test_what_ends_with_nul_comes_out_byte_for_byte(
+    names: list[bytes], last: bool, size: int
+) -> None:
+    """Also names that begin as gzip, a byte order mark, UTF-16, JSON or an archive do."""
+    data = b"\0".join(names) + b"\0" * (last or names[-1:] == [b""])
+    expected = names if last or names[-1:] == [b""] or any(names) else []
+    found = params(data if names else b"", size, null=True)
+    assert [os.fsencode(name) for name in found] == (expected if names else [])
+
+
+@pytest.mark.parametrize(
+    "head", [b"\x1f\x8b\x08", b"\xef\xbb\xbfa", b"\xff\xfe", b"PK\x03\x04", b"BZh91AY&SY", b'["a",']
+)
+def test_a_first_name_is_never_taken_for_a_format(head: bytes) -> None:
+    assert [os.fsencode(name) for name in params(head + b"\0b\0", null=True)] == [head, b"b"]
+
+
+def test_names_in_a_packed_file(tmp_path: Path) -> None:
+    path = tmp_path / "names.gz"
+    path.write_bytes(gzip.compress(b"a\n\xff\0\0b"))
+    assert [json.loads(text) for text in read_params(path, null=True)] == ["a\n\udcff", "", "b"]
+
+
+def test_values_that_end_with_nul() -> None:
+    assert params(b"1\0 true\0[1,\n2]\0x\xff\0", null=True, typed=True) == [
+        1,
+        True,
+        [1, 2],
+        "x\udcff",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("how", "option"),
+    [
+        ({"format": "csv"}, "--format csv"),
+        ({"format": "jsonl"}, "--format jsonl"),
+        ({"sep": ";"}, "--sep"),
+        ({"header": False}, "--no-header"),
+    ],
+)
+def test_what_ends_with_nul_has_no_other_format(how: dict[str, Any], option: str) -> None:
+    with pytest.raises(UsageError, match=f"^{option} with --null"):
+        params(b"a\0", null=True, **how)
+    assert params(b"a\0", null=True, format="lines") == ["a"]
+
+
+def test_a_file_without_nuls_is_one_param_or_too_long() -> None:
+    assert params(b"a\nb\n", null=True) == ["a\nb\n"]
+    with pytest.raises(BadParam, match="param 2 is longer than 16 MiB: does each end with a NUL"):
+        params(b"a\0" + b"x" * (MOST_BYTES + 1), null=True)
+
+
 @given(st.lists(JSON), st.booleans(), sizes, st.booleans())
 def test_json_lines_come_out_as_they_were_written(
     values: list[Any], ascii_only: bool, size: int, pack: bool

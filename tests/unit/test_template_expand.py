@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from typing import Any
 
@@ -203,11 +204,24 @@ def test_lacking_names(word: str, param: Any) -> None:
 
 
 @pytest.mark.parametrize("words", [["x"], ["x", "{}"], ["x", "{a}"], ["x{a}y"]])
-@pytest.mark.parametrize("bad", ["a\0b", "\0", "\ud800", "ok \udc80"])
+@pytest.mark.parametrize("bad", ["a\0b", "\0", "\ud800", "ok \udc7f", "\udd00"])
 def test_what_cant_be_an_argument(words: list[str], bad: str) -> None:
     param: Any = {"a": bad} if "{a}" in words[-1] else bad
     with pytest.raises(Reject, match="--stdin"):
         expand(words, param)
+
+
+@pytest.mark.parametrize("words", [["x"], ["x", "{}"], ["x", "{a}"], ["x{a}y"], ["{/}"]])
+def test_bytes_that_are_no_utf_8_are_themselves(words: list[str]) -> None:
+    name = os.fsdecode(b"caf\xe9 \xc3\xa9\xff")
+    param: Any = {"a": name} if "{a}" in words[-1] else name
+    assert name in expand(words, param)[-1]
+
+
+def test_parts_of_a_path_that_is_no_utf_8() -> None:
+    name = os.fsdecode(b"d\xff/caf\xe9.t\xfe.gz")
+    found = [os.fsencode(word) for word in expand(["{.}", "{/}", "{//}", "{/.}"], name)]
+    assert found == [b"d\xff/caf\xe9.t\xfe", b"caf\xe9.t\xfe.gz", b"d\xff", b"caf\xe9.t\xfe"]
 
 
 def test_nul_inside_json_is_fine() -> None:
