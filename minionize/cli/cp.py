@@ -14,7 +14,7 @@ from minionize.cli.ending import one_line, say
 from minionize.cli.opening import number, opened, options_of, say_made
 from minionize.cli.progress import Progress
 from minionize.cli.secrets import shown, warning
-from minionize.contracts.engine import Engine, Queue
+from minionize.contracts.engine import Engine, MovesOut, Queue
 from minionize.errors import EngineUnavailable, UsageError
 from minionize.settings import Settings
 from minionize.values import Lease, State, Stats
@@ -34,8 +34,9 @@ All of them are put, or none. FROM stays as it is. In TO each is a new param, wh
 from 1. While minions work on FROM, what they do meanwhile may be copied as well: minion pause keeps
 them from it.
 
---move takes the params out of FROM, as a minion would, 1,000 at a time: lease, put, then ack. So
-it works where FROM can't list what it holds; if it is interrupted, up to 1,000 may be in both.
+--move takes the params out of FROM, as a minion would, 1,000 at a time: lease, put, then settle. So
+it works where FROM can't list what it holds; if it is interrupted, up to 1,000 may be in both. FROM
+counts them as purged, not as done: retry --done leaves them alone.
 Where FROM can't count either, nothing to take for MINION_IDLE (30 s) is its end.
 """
 
@@ -156,7 +157,10 @@ class _Move:
                         if taken:
                             say(f"{NAME}: {number(taken, 'param')} moved before it ended")
                         raise
-                    engine.ack(leases)
+                    if isinstance(engine, MovesOut):
+                        engine.moved(leases)
+                    else:
+                        engine.ack(leases)
                     taken += len(leases)
                     progress.show(taken, taken)
         finally:

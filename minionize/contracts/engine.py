@@ -191,6 +191,18 @@ class TellsPolicies(Protocol):
         """
 
 
+@runtime_checkable
+class MovesOut(Protocol):
+    """An engine that tells what was moved to another queue from what is done."""
+
+    def moved(self, leases: Collection[Lease]) -> None:
+        """These are in another queue now. They are settled and count as purged: they were not
+        done here, so that nothing runs them here again as done ones.
+
+        Durable when it returns. May be repeated, never raises for a lost lease.
+        """
+
+
 class Queue(Protocol):
     """A person's face of a queue: fill it, look into it, steer it."""
 

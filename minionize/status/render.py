@@ -59,7 +59,7 @@ def _head(view: Overview, width: int) -> Iterator[str]:
     if stats.paused:
         yield "paused: minion resume lets it go on"
     if stats.purged:
-        yield f"{_count(stats.purged)} purged"
+        yield f"{_count(stats.purged)} purged or moved"
     if stats.lost:
         yield f"{_count(stats.lost)} lost: the broker dropped them, or another program did"
     if stats.feeders:

@@ -20,7 +20,11 @@ from minionize.values import Entry, State
 
 OURS = ("_id", "_status", "_attempt", "_seconds", "_host", "_reason")
 OUTPUTS = ("_stdout", "_stderr")
-_BATCH = 2000
+_BATCH = 10_000
+"""Runs whose params are looked up together: where they were put in many small portions, each look
+opens as many files."""
+_BATCH_BYTES = 4 * 1024 * 1024
+"""Their events take about so much at most."""
 _BITS = 1 << 28
 """Ids that are numbers below this cost one bit each while they are looked over."""
 
@@ -60,6 +64,7 @@ def result_rows(
     last: dict[str, _Run] = {}
     dead: dict[str, _Run] = {}
     batch: list[_Run] = []
+    size = 0
     letters = (b'["a"', b'["d"') if want.dead else (b'["a"',)
     for source, line in read_lines(folder, faults):
         if not line.startswith(letters):
@@ -74,9 +79,11 @@ def result_rows(
             _keep_later(last, run)
         else:
             batch.append(run)
-            if len(batch) >= _BATCH:
+            size += len(line)
+            if len(batch) >= _BATCH or size >= _BATCH_BYTES:
                 yield from _rows(queue, batch, want)
                 batch.clear()
+                size = 0
     batch.extend(run for run in last.values() if not _after(dead.get(run.event.id), run))
     yield from _rows(queue, batch, want)
     if want.dead:

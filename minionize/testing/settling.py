@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from minionize.contracts.engine import Engine
+from minionize.contracts.engine import Engine, MovesOut
 from minionize.testing.backend import Backend
 from minionize.values import Failure, Lease, State
 
@@ -42,6 +42,39 @@ class Settling:
         engine.close()
         stats = queue.stats()
         assert (stats.put, stats.done) in ((3, 3), (None, None))
+
+    def test_what_was_moved_out_is_not_done(self, backend: Backend) -> None:
+        queue = backend.filled(range(8))
+        engine = backend.engine()
+        if not isinstance(engine, MovesOut):
+            pytest.skip("it can't tell what was moved from what is done")
+        leases = list(backend.get(engine, 7))
+        moved, acked, held = [leases[0], *leases[2:5]], leases[1], leases[5:]
+        engine.started(moved[1:2])
+        engine.ack([acked])
+        engine.moved(moved)
+        engine.moved(moved)
+        engine.moved([])
+        stats = engine.stats()
+        assert (stats.put, stats.purged, stats.done, stats.running) == (8, 4, 1, 2)
+        # Durable, and no crash brings it back.
+        backend.kill(engine)
+        other = backend.engine()
+        backend.outlast_lease((other, []))
+        engine = other
+        left: dict[str, Lease] = {}
+        while len(left) < 3:
+            some = backend.get(engine, 1)
+            left.update((one.id, one) for one in some)
+            engine.ack(some)
+        assert {one.id for one in held} < left.keys()
+        assert not left.keys() & {one.id for one in (*moved, acked)}
+        stats = engine.stats()
+        assert (stats.put, stats.purged, stats.done, stats.drained) == (8, 4, 4, True)
+        assert not queue.look_up([one.id for one in moved])
+        if queue.traits.keeps_done:
+            assert queue.requeue(None, State.DONE) == 4
+            assert queue.requeue([one.id for one in moved], State.DONE) == 0
 
     @pytest.mark.parametrize("by", ["lease", "extend", "stats", "close", "started before"])
     def test_acks_are_durable_by(self, backend: Backend, by: str) -> None:

@@ -72,6 +72,20 @@ def test_from_any_kind_to_any_kind(source: str, target: str) -> None:
     assert not held(source)
 
 
+@pytest.mark.parametrize("source", ["file:here", "memory:here", "execo:here"])
+def test_what_was_moved_is_not_run_again_in_the_source(source: str) -> None:
+    queue(source).put(PARAMS)
+    engine = open_engine(source, EngineOptions(minion_id="m"))
+    engine.ack(engine.lease(2, 1.0))
+    engine.close()
+    copied("--move", source, "memory:there")
+    stats = queue(source).stats()
+    assert (stats.put, stats.done, stats.purged, stats.drained) == (1200, 2, 1198, True)
+    assert queue(source).requeue(None, State.DONE) == 2
+    assert len(held(source)) == 2
+    assert len(held("memory:there")) == 1198
+
+
 def test_what_is_delayed_or_dead_is_copied_where_that_is_asked_for() -> None:
     queue("here").put(range(6))
     minion = open_engine("here", EngineOptions(minion_id="m"))
@@ -122,7 +136,7 @@ def test_a_move_that_fails_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(held("memory:there")) == 1000
     assert sorted(held("here") + held("memory:there")) == as_texts(PARAMS)
     stats = queue("here").stats()
-    assert (stats.waiting, stats.done, stats.minions) == (200, 1000, 0)
+    assert (stats.waiting, stats.purged, stats.minions) == (200, 1000, 0)
 
 
 @pytest.mark.parametrize(

@@ -221,6 +221,13 @@ def bury(stage: Stage) -> tuple[CrashingCalls, Act, Rest]:
     return calls, lambda: engine.bury(some[2:4], Failure("exit 3", "tail")), rest
 
 
+def moved(stage: Stage) -> tuple[CrashingCalls, Act, Rest]:
+    engine, calls, some = leased(stage)
+    engine.ack(some[:1])
+    rest = Rest(maybe_done={1}, maybe_purged={2, 3, 5})
+    return calls, lambda: engine.moved([*some[1:3], some[4]]), rest
+
+
 def extend(stage: Stage) -> tuple[CrashingCalls, Act, Rest]:
     engine, calls, some = leased(stage)
     engine.ack(some[:2])
@@ -310,6 +317,7 @@ SCENARIOS: list[Scenario] = [
     ack_marked,
     nack,
     bury,
+    moved,
     extend,
     started,
     take_over,

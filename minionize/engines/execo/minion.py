@@ -52,6 +52,18 @@ class ExecoEngine:
             with self._visit():
                 pass
 
+    def moved(self, leases: Collection[Lease]) -> None:
+        """The sweep forgets them, as those that are purged."""
+        with self._visit() as ledger:
+            mine = self._mine(ledger, leases)
+            if not mine:
+                return
+            room = self._room
+            for id in mine:
+                _let_go(ledger.params[id])
+            room.give_back(mine)
+            room.drop(mine)
+
     def nack(
         self,
         leases: Collection[Lease],

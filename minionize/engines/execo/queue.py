@@ -109,16 +109,10 @@ class ExecoQueue:
         states = [State.WAITING, State.DELAYED, State.DEAD] if state is None else [state]
         if state in (State.RUNNING, State.DONE):
             raise NotSupported(f"{self.url} can't drop {state.value} params")
-        with self._room.visit() as ledger:
+        with self._room.visit():
             gone = [id for id, where in self._room.states().items() if where in states]
             if gone:
-                self._room.sweep.without(gone)
-                for id in gone:
-                    ledger.params.pop(id, None)
-                ledger.purged += len(gone)
-                self._room.reload()
-                self._room.upheaval()
-                self._room.save()
+                self._room.drop(gone)
             return len(gone)
 
     def steer(self, *, paused: bool | None = None, stop: bool = False) -> None:

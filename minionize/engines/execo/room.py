@@ -157,6 +157,16 @@ class Room:
         self._finish_cancelling()
         self.save(sync=False)
 
+    def drop(self, ids: Collection[str]) -> None:
+        """The sweep forgets these todo ones; they count as purged."""
+        self.sweep.without(ids)
+        for id in ids:
+            self.ledger.params.pop(id, None)
+        self.ledger.purged += len(ids)
+        self.reload()
+        self.upheaval()
+        self.save()
+
     def states(self, state: State | None = None) -> dict[str, State]:
         """Each param with its state; or those in `state`."""
         self.sweep.read_all()

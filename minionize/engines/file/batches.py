@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from minionize.engines.file.calls import Calls
@@ -332,6 +332,17 @@ def parse_record(line: str) -> Record:
     """The record of a line."""
     number, attempt, crashes, laters, suspect, text = line[1:-1].split(",", 5)
     return Record(int(number), text, int(attempt), int(crashes), int(laters), suspect == "1")
+
+
+def id_pieces(ids: Iterable[int]) -> list[str]:
+    """Lines of a batch of purged ids: ranges, from and to."""
+    pieces: list[list[int]] = []
+    for number in sorted(ids):
+        if pieces and pieces[-1][1] == number:
+            pieces[-1][1] += 1
+        else:
+            pieces.append([number, number + 1])
+    return [f"[{begin},{end}]" for begin, end in pieces]
 
 
 def dead_line(record: Record, why: Sequence[object]) -> str:

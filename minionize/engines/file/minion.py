@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 from minionize.engines.file import slot as slots
-from minionize.engines.file.batches import MAX_LINES, NotVisible, Record, dead_line
+from minionize.engines.file.batches import MAX_LINES, NotVisible, Record, dead_line, id_pieces
 from minionize.engines.file.claiming import Fronts, take
 from minionize.engines.file.counting import stats_of
 from minionize.engines.file.head import Head
@@ -174,14 +174,27 @@ class FileEngine:
 
         self._move(leases, drafts)
 
+    @at_the_edge
+    def moved(self, leases: Collection[Lease]) -> None:
+        """See contracts.engine.MovesOut."""
+
+        def drafts(some: list[Lease]) -> list[Draft]:
+            return [Draft("purged", id_pieces(int(lease.id) for lease in some))]
+
+        self._move(leases, drafts, purged=True)
+
     def _move(
-        self, leases: Collection[Lease], drafts: Callable[[list[Lease]], list[Draft]]
+        self,
+        leases: Collection[Lease],
+        drafts: Callable[[list[Lease]], list[Draft]],
+        *,
+        purged: bool = False,
     ) -> None:
         """Drafts without the lock; then, under it, one write that moves the params."""
         mine = self._holding.mine(leases)
         try:
             for group in groups(sorted(mine)):
-                self._move_some([mine[place] for place in group], drafts)
+                self._move_some([mine[place] for place in group], drafts, purged)
         except EngineUnavailable:
             # The run ended, though it can't be given back yet: a crash from now on is not its own.
             still = self._holding.mine(mine.values())
@@ -189,7 +202,9 @@ class FileEngine:
             raise
         self._lookout.found()
 
-    def _move_some(self, leases: list[Lease], drafts: Callable[[list[Lease]], list[Draft]]) -> None:
+    def _move_some(
+        self, leases: list[Lease], drafts: Callable[[list[Lease]], list[Draft]], purged: bool
+    ) -> None:
         holding = self._holding
         while leases:
             with (
@@ -203,6 +218,9 @@ class FileEngine:
                     for serial, position in still:
                         leaving.setdefault(serial, set()).add(position)
                     drafting.announce(head)
+                    if purged:
+                        head.purged += len(still)
+                        head.settled += len(still)
                     for serial, positions in leaving.items():
                         for position in positions:
                             holding.held[serial].close(position)

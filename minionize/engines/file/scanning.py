@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Collection, Iterator
+from bisect import bisect_left
+from collections.abc import Collection, Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from minionize.engines.file import slot as slots
-from minionize.engines.file.batches import NotVisible, Record, parse_dead, parse_record
+from minionize.engines.file.batches import (
+    Index,
+    NotVisible,
+    Record,
+    parse_dead,
+    parse_record,
+)
 from minionize.engines.file.head import FIRST, LAST, OFFSET, Folder, Head
 from minionize.engines.file.room import Room
 from minionize.engines.file.slot import Claim, Piece
@@ -78,9 +86,9 @@ class Scanner:
         except NotVisible as error:
             raise _not_visible(error) from error
 
-    def _segment_of(self, number: int, low: int = 1) -> int:
+    def _segment_of(self, number: int, low: int = 1) -> Index:
         try:
-            return self._texts.search(number, self.head.segments, low).number
+            return self._texts.search(number, self.head.segments, low)
         except NotVisible as error:
             raise _not_visible(error) from error
 
@@ -182,7 +190,7 @@ class Scanner:
         """What is done."""
         segment = 1
         for piece in self.done_pieces():
-            segment = self._segment_of(piece[0], segment)
+            segment = self._segment_of(piece[0], segment).number
             yield from self._records(Claim("p", segment, 0, (piece,)))
 
     def _done(self) -> Iterator[Entry]:
@@ -205,12 +213,26 @@ class Scanner:
             self._collect(entries, wanted, found)
         for begin, end in self.purged_pieces():
             wanted = {number for number in wanted if not begin <= number < end}
-        for number in sorted(wanted):
-            state = State.WAITING if number >= self.head.cursor else State.DONE
-            segment = self._segment_of(number)
-            for record in self._records(Claim("p", segment, 0, ((number, number + 1),))):
-                found[str(number)] = _entry(record, state)
+        for record in self._put_records(sorted(wanted)):
+            state = State.WAITING if record.id >= self.head.cursor else State.DONE
+            found[str(record.id)] = _entry(record, state)
         return found
+
+    def _put_records(self, numbers: Sequence[int]) -> Iterator[Record]:
+        """What was put under these ids, which are in order. Each segment is opened once, and of it
+        what lies near together is read together."""
+        at, segment = 0, 1
+        while at < len(numbers):
+            index = self._segment_of(numbers[at], segment)
+            segment = index.number
+            behind = bisect_left(numbers, index.first + index.length, at)
+            here = numbers[at:behind]
+            inside = set(here)
+            for begin, end in near_together(here, 2 * index.step):
+                for record in self._records(Claim("p", segment, 0, ((begin, end),))):
+                    if record.id in inside:
+                        yield record
+            at = behind
 
     @staticmethod
     def _collect(entries: Iterator[Entry], wanted: set[int], found: dict[str, Entry]) -> None:
@@ -222,6 +244,18 @@ class Scanner:
                 found[entry.id] = entry
                 if not wanted:
                     return
+
+
+def near_together(numbers: Sequence[int], most: int) -> Iterator[Piece]:
+    """Pieces, from and to, that hold all of these numbers, which are in order; within a piece
+    they are at most `most` apart."""
+    begin = 0
+    for place, (low, high) in enumerate(pairwise(numbers), 1):
+        if high - low > most:
+            yield numbers[begin], low + 1
+            begin = place
+    if numbers:
+        yield numbers[begin], numbers[-1] + 1
 
 
 def _entry(

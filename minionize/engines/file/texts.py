@@ -70,8 +70,18 @@ class Texts:
             hint += 1
 
     def search(self, number: int, segments: int, low: int = 1) -> Index:
-        """The segment that holds the id, anywhere from `low` to `segments`."""
-        high = segments
+        """The segment that holds the id, anywhere from `low` to `segments`; found soon where it is
+        near `low`."""
+        step = 1
+        while True:
+            found = self.segment(low)
+            if number < found.first + found.length or low >= segments:
+                return found
+            if self.segment(min(low + step, segments)).first > number:
+                break
+            low = min(low + step, segments)
+            step *= 2
+        high = min(low + step, segments) - 1
         while low < high:
             middle = (low + high + 1) // 2
             if self.segment(middle).first <= number:

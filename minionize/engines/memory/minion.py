@@ -56,6 +56,11 @@ class MemoryEngine:
             for item in self._mine(leases):
                 self._store.settle(item)
 
+    def moved(self, leases: Collection[Lease]) -> None:
+        with self._store.lock:
+            for item in self._mine(leases):
+                self._store.move_out(item)
+
     def nack(
         self,
         leases: Collection[Lease],

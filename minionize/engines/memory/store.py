@@ -167,6 +167,11 @@ class Store:
         if not self.keep:
             del self.items[item.id]
 
+    def move_out(self, item: Item) -> None:
+        self.let_go(item)
+        self.purged += 1
+        del self.items[item.id]
+
     def stats(self, now_s: float) -> Stats:
         self.tick(now_s)
         return Stats(

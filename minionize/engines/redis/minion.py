@@ -204,6 +204,14 @@ class RedisEngine:
                 self._confirm()
                 self._marked.difference_update(marked)
 
+    def moved(self, leases: Collection[Lease]) -> None:
+        """See contracts.engine.MovesOut."""
+        tokens = list(map(_TOKEN, leases))
+        for first in range(0, len(tokens), _TOKENS):
+            some = tokens[first : first + _TOKENS]
+            self._run("ack", " ".join(some), " ".join(self._marked.intersection(some)), 0, "purged")
+            self._marked.difference_update(some)
+
     def _confirm(self) -> None:
         """The last ack is durable: the server did it while we did something else. One whose
         answer got lost is repeated, which does no harm."""

@@ -1,5 +1,5 @@
--- Done. ARGV: group, tokens, those of them that are marked, '1' if their texts are large. What is not
--- pending is passed over.
+-- Done. ARGV: group, tokens, those of them that are marked, '1' if their texts are large, 'purged' if
+-- they count as that. What is not pending is passed over.
 --
 -- Deleting messages of main one by one costs more than all else. So they stay for a while, are counted
 -- as `ghosts`, and go together when nothing before them is pending any more; unless there are too many.
@@ -41,5 +41,5 @@ if #ids[MAIN] > 0 then
   if delete then mend_lag(MAIN) end
 end
 for token in string.gmatch(ARGV[3], '%S+') do call('HDEL', MARKS, token) end
-if done > 0 then call('HINCRBY', META, 'done', done) end
+if done > 0 then call('HINCRBY', META, ARGV[5] or 'done', done) end
 return done
