@@ -52,11 +52,11 @@ def _broken(what: str, error: MinionizeError) -> Finding:
 def _check_segments(room: Room, full: bool) -> Finding:
     """Every file of params that the head names is there, and whole."""
     with room.head as head:
-        put, segments = head.put, head.segments
+        put, segments, low = head.put, head.segments, head.kept_segment
+        expected = head.kept_id
     texts = Texts(room)
-    expected = 1
     try:
-        for place in range(1, segments + 1):
+        for place in range(low, segments + 1):
             index = texts.segment(place)
             if index.first != expected:
                 return Finding(
@@ -80,7 +80,8 @@ def _check_segments(room: Room, full: bool) -> Finding:
     except MinionizeError as error:
         return _broken("params", error)
     how = "every line checked" if full else "lines are checked with --full"
-    return Finding(OK, "params", f"{number(segments, 'file')}, none missing; {how}")
+    files = number(segments + 1 - low, "file")
+    return Finding(OK, "params", f"{files}, none missing; {how}")
 
 
 def _check_minions(queue: FileQueue, lease_s: float) -> Iterator[Finding]:

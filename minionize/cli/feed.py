@@ -221,6 +221,11 @@ class _Feeding(ABC):
             )
         if self.deduper is not None and self.deduper.skipped:
             say(f"{NAME}: {number(self.deduper.skipped, 'param')} left out: put before")
+        if self.deduper is not None and self.deduper.unknown:
+            say(
+                f"{NAME}: not compared with the first {number(self.deduper.unknown, 'param')}: "
+                "minion purge --done dropped those that were done"
+            )
         if self.faults.count:
             say(
                 f"{NAME}: {number(self.faults.count, 'bad line')} left out, the first: "

@@ -10,7 +10,7 @@ import click
 
 from minionize.cli.ending import one_line, say
 from minionize.cli.opening import number, opened_queue, queue_option
-from minionize.contracts.engine import Queue
+from minionize.contracts.engine import ForgetsDone, Queue
 from minionize.errors import EngineUnavailable, NotSupported, UsageError
 from minionize.settings import parsing
 from minionize.values import State, Stats
@@ -140,13 +140,26 @@ def wait(queue: str | None, timeout: str | None) -> int:
     "purge",
     short_help="Drop params.",
     help="Drop all params that nobody runs, waiting, delayed and dead ones; with --dead only the "
-    "dead letters. Asks first. What is done and its results stay.",
+    "dead letters. Asks first. What is done and its results stay; with --done they go, and nothing "
+    "else: params, results and files of the report. They stay counted as done.",
 )
 @queue_option
 @click.option("--dead", is_flag=True, help="Only dead letters.")
+@click.option("--done", is_flag=True, help="Only what is done, to have its room on the disk back.")
+@click.option("--older-than", metavar="TIME", help="With --done: what was done so long ago (90, "
+              "10m, 2h, 7d) or earlier. [all]")  # fmt: skip
 @click.option("--yes", is_flag=True, help="Don't ask.")
-def purge(queue: str | None, dead: bool, yes: bool) -> int:
+def purge(queue: str | None, dead: bool, done: bool, older_than: str | None, yes: bool) -> int:
     """The command."""
+    if done and dead:
+        raise UsageError("--done and --dead are two commands: give one of them")
+    if older_than is not None and not done:
+        raise UsageError("--older-than tells how old what is done must be: give --done with it")
+    if done:
+        from minionize.cli.forget import forget_done
+
+        older_s = _seconds(older_than, "--older-than") if older_than is not None else 0.0
+        return forget_done(queue, older_s or 0.0, yes)
     with opened_queue("minion purge", {"queue": queue}) as (opened, _settings):
         stats = opened.stats()
         counts = {"dead": stats.dead}
@@ -202,11 +215,17 @@ def retry(ids: tuple[str, ...], queue: str | None, reason: str | None, done: boo
                 if entry.failure is not None
                 and (reason in entry.failure.reason or reason in entry.failure.detail)
             ]
+        before = opened.stats().done if done and wanted is None else None
         count = opened.requeue(wanted, state) if wanted is None or wanted else 0
         noun = "finished param" if done else "dead letter"
         click.echo(
             f"{number(count, noun)} back to work: {one_line(opened.url)}{_waiting(opened.stats())}"
         )
+        if before is not None and count < before and _forgotten_below(opened) > 1:
+            say(
+                f"minion retry: {number(before - count, 'finished param')} left out: minion purge "
+                "--done dropped what they were"
+            )
         if ids and wanted is not None and count < len(wanted):
             _say_which_not(opened, wanted, "finished" if done else "dead")
             return 2
@@ -219,8 +238,13 @@ def retry(ids: tuple[str, ...], queue: str | None, reason: str | None, done: boo
 def _say_which_not(queue: Queue, ids: list[str], state: str) -> None:
     """Which of `ids` were not put back, and why."""
     found = queue.look_up(ids)
+    below = _forgotten_below(queue)
+
+    def lacks(id: str) -> str:
+        return "dropped" if id.isdecimal() and 0 < int(id) < below else "unknown"
+
     others = [
-        f"{one_line(id)} {found[id].state.value}" if id in found else f"{one_line(id)} unknown"
+        f"{one_line(id)} {found[id].state.value if id in found else lacks(id)}"
         for id in ids
         if id not in found or found[id].state not in (State.WAITING, State.RUNNING)
     ]
@@ -228,6 +252,10 @@ def _say_which_not(queue: Queue, ids: list[str], state: str) -> None:
         others = ["some waiting or running already"]
     more = ", …" if len(others) > 5 else ""
     say(f"minion retry: not {state}, so left alone: {', '.join(others[:5])}{more}")
+
+
+def _forgotten_below(queue: Queue) -> int:
+    return queue.forgotten_below() if isinstance(queue, ForgetsDone) else 1
 
 
 def _say_who_works(queue: Queue, stats: Stats) -> None:
@@ -249,13 +277,13 @@ def _waiting(stats: Stats) -> str:
     return "" if stats.waiting is None else f", {stats.waiting:,} waiting"
 
 
-def _seconds(text: str | None) -> float | None:
+def _seconds(text: str | None, option: str = "--timeout") -> float | None:
     if text is None:
         return None
     try:
         return parsing.seconds(text)
     except ValueError as error:
-        raise UsageError(f"--timeout {one_line(text)}: {error}") from error
+        raise UsageError(f"{option} {one_line(text)}: {error}") from error
 
 
 def _until(reached: Callable[[], bool], timeout_s: float | None, patience_s: float) -> bool:

@@ -203,6 +203,15 @@ class MovesOut(Protocol):
         """
 
 
+@runtime_checkable
+class TellsForgotten(Protocol):
+    """An engine whose queue keeps what is done until a person has it forgotten."""
+
+    forgotten_below: int
+    """Params with lower ids (which are numbers) are not kept when they are done, so reports must
+    hold them. 0: none. As of the last visit."""
+
+
 class Queue(Protocol):
     """A person's face of a queue: fill it, look into it, steer it."""
 
@@ -264,6 +273,23 @@ class Queue(Protocol):
 
     def close(self) -> None:
         """Let go of files and connections. May be repeated."""
+
+
+@runtime_checkable
+class ForgetsDone(Protocol):
+    """A queue that keeps what is done, by ids that are numbers, and can let go of the oldest."""
+
+    def settled_below(self) -> int:
+        """No param with a lower id runs now, or waits for its first run."""
+
+    def forget_done(self, below: int, put_before_s: float) -> int:
+        """Let go of the done params with ids lower than `below` that were put before
+        `put_before_s` (Unix time); returns how many. They stay counted as done. Some may stay:
+        those that are kept together with others. Dead letters and what was given back lose
+        nothing."""
+
+    def forgotten_below(self) -> int:
+        """Of the params with lower ids, those that are done are not kept; 1 where all are kept."""
 
 
 class Driver(Protocol):

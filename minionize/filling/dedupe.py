@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, cast
 
-from minionize.contracts.engine import Queue
+from minionize.contracts.engine import ForgetsDone, Queue
 from minionize.errors import EngineUnavailable, NoSuchQueue, NotSupported
 from minionize.filling.canonical import content_hash
 from minionize.filling.streaming import PERIOD_S
@@ -55,6 +55,9 @@ class Deduper:
         is read; None: puts nothing, so that this feeder is seen to be alive. `wait_s` is for
         the lock."""
         self.skipped = 0
+        self.unknown = 0
+        """Params with which nothing could be compared: the queue forgot them when they were
+        done."""
         self._queue = queue
         self._on_wait = on_wait or (lambda: queue.put_texts(()))
         self._wait_s = wait_s
@@ -95,6 +98,16 @@ class Deduper:
             ) from error
         self.skipped += skipped
         return put
+
+    def catch_up(self) -> None:
+        """Take in what the queue has now, before it forgets some of it."""
+        try:
+            with self._queue.feeding(), self._locked(), contextlib.closing(self._up_to_date()):
+                return
+        except sqlite3.Error as error:
+            raise EngineUnavailable(
+                f"the index of --dedupe can't be brought up to date ({error})"
+            ) from error
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -165,6 +178,9 @@ class Deduper:
                 index.execute("DELETE FROM seen")
                 through = 0
             ids = [through]
+            if isinstance(self._queue, ForgetsDone):
+                with contextlib.suppress(NoSuchQueue):
+                    self.unknown = max(0, self._queue.forgotten_below() - 1 - through)
 
             def texts() -> Iterator[str]:
                 for id, text in cast(WithHistory, self._queue).history(through):

@@ -43,6 +43,8 @@ class Faults:
     """Last lines without an end: being written, or left by a minion that was killed."""
     broken: int = 0
     """Lines that are no events."""
+    forgotten: int = 0
+    """Rows left out, since the queue dropped their params."""
     files: dict[str, str] = field(default_factory=dict)
     """Files that could not be read (to the end), and why."""
 
@@ -51,6 +53,8 @@ class Faults:
         told = [f"{name}: {why}" for name, why in sorted(self.files.items())]
         if self.broken:
             told.append(f"{self.broken} lines of the report are no events and were skipped")
+        if self.forgotten:
+            told.append(f"{self.forgotten:,} left out: minion purge --done dropped their params")
         return told
 
 
@@ -109,7 +113,7 @@ def read_lines(folder: Report, faults: Faults) -> Iterator[tuple[Source, bytes]]
         yield from _remote_lines(folder, faults)
         return
     for part in parts(folder):
-        yield from _lines_of(part, faults)
+        yield from read_part(part, faults)
 
 
 def _remote_lines(report: RemoteReport, faults: Faults) -> Iterator[tuple[Source, bytes]]:
@@ -146,7 +150,8 @@ def _remote_source(minion: bytes, header: bytes | None, faults: Faults) -> Sourc
     return None
 
 
-def _lines_of(part: Part, faults: Faults) -> Iterator[tuple[Source, bytes]]:
+def read_part(part: Part, faults: Faults) -> Iterator[tuple[Source, bytes]]:
+    """The lines of one file that look like events, unparsed, with who wrote them."""
     source: Source | None = None
     try:
         with _open(part) as file:

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from minionize.contracts.engine import Queue
+from minionize.contracts.engine import ForgetsDone, Queue
 from minionize.events import Event, Kind
 from minionize.status.listing import scanned
 from minionize.status.read import Faults, Report, parse_line, read_lines
@@ -81,11 +81,11 @@ def result_rows(
             batch.append(run)
             size += len(line)
             if len(batch) >= _BATCH or size >= _BATCH_BYTES:
-                yield from _rows(queue, batch, want)
+                yield from _rows(queue, batch, want, faults)
                 batch.clear()
                 size = 0
     batch.extend(run for run in last.values() if not _after(dead.get(run.event.id), run))
-    yield from _rows(queue, batch, want)
+    yield from _rows(queue, batch, want, faults)
     if want.dead:
         yield from _dead_rows(queue, dead, last, want)
 
@@ -124,13 +124,21 @@ def _same(one: Any, other: Any) -> bool:
     return type(one) is type(other) and bool(one == other)
 
 
-def _rows(queue: Queue | None, runs: list[_Run], want: Want) -> Iterator[dict[str, Any]]:
+def _rows(
+    queue: Queue | None, runs: list[_Run], want: Want, faults: Faults
+) -> Iterator[dict[str, Any]]:
     unknown = [run.event.id for run in runs if run.event.param is None]
     entries = queue.look_up(unknown) if queue is not None and unknown else {}
+    below = 0
+    if len(entries) < len(unknown) and isinstance(queue, ForgetsDone):
+        below = queue.forgotten_below()
     for event, host in runs:
         param = event.param
         if param is None and event.id in entries:
             param = entries[event.id].text
+        if param is None and below and event.id.isdecimal() and int(event.id) < below:
+            faults.forgotten += 1
+            continue
         ours = _ours(event.id, event, host, State.DONE, event.reason)
         yield make_row(param, _result(event, want), _with_output(ours, event, want))
 

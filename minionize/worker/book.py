@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from minionize.contracts.crew import Outcome, Verdict
+from minionize.contracts.engine import TellsForgotten
 from minionize.contracts.reporter import Reporter
 from minionize.events import Event, Kind
 from minionize.settings import Settings
@@ -40,6 +41,7 @@ class Book:
         self._max_attempts = settings.max_attempts
         self._most_in_a_row = settings.max_failures_in_a_row
         self._keeps_params = link.engine.traits.keeps_done
+        self._forgets = link.engine if isinstance(link.engine, TellsForgotten) else None
         self._wants_events = reporter.wants_events
         self._events: list[Event] = []
         self._in_a_row = FailuresInARow(settings.max_failures_in_a_row)
@@ -68,7 +70,8 @@ class Book:
         link = self._link
         held, marked, acks = link.held, link.marked, link.acks
         events = self._events if self._wants_events else None
-        keeps_params = self._keeps_params
+        forgets = self._forgets
+        keeps_params = self._keeps_params and (forgets is None or not forgets.forgotten_below)
         at_s = self._clock.time()
         now = self._clock.monotonic()
         count = done = 0
@@ -115,7 +118,7 @@ class Book:
                         result=outcome.result,
                         stdout=outcome.stdout,
                         stderr=outcome.stderr,
-                        param=None if keeps_params else lease.text,
+                        param=None if keeps_params else self._param(lease),
                     )
                 )
         if done:
@@ -186,7 +189,7 @@ class Book:
                     outcome.result,
                     outcome.stdout,
                     outcome.stderr,
-                    None if self._keeps_params else lease.text,
+                    self._param(lease),
                 )
             )
 
@@ -245,9 +248,16 @@ class Book:
             events, self._events = self._events, []
             self._reporter.report(events)
 
+    def _param(self, lease: Lease) -> str | None:
+        """The text, where the queue won't have it when the param is done."""
+        if not self._keeps_params:
+            return lease.text
+        below = 0 if self._forgets is None else self._forgets.forgotten_below
+        return lease.text if below and int(lease.id) < below else None
+
     def _event(self, kind: Kind, lease: Lease, reason: str) -> None:
         if self._wants_events:
-            param = None if self._keeps_params else lease.text
+            param = self._param(lease)
             event = Event(
                 kind, self._clock.time(), lease.id, lease.attempt, reason=reason, param=param
             )

@@ -135,6 +135,8 @@ class Rest:
     maybe_dead: set[int] = field(default_factory=set)
     dead: set[int] = field(default_factory=set)
     maybe_purged: set[int] = field(default_factory=set)
+    maybe_forgotten: set[int] = field(default_factory=set)
+    """Done, and what they were may be gone."""
     charged: set[int] = field(default_factory=set)
     """A crash may stand against them."""
     attempts: set[int] = field(default_factory=set)
@@ -303,6 +305,21 @@ def purge(stage: Stage) -> tuple[CrashingCalls, Act, Rest]:
     return calls, lambda: _void(queue.purge()), rest
 
 
+def forget_done(stage: Stage) -> tuple[CrashingCalls, Act, Rest]:
+    queue, _ = stage.queue()
+    for first in (1, 3, 5):
+        queue.put([first, first + 1])
+    engine, _ = stage.minion()
+    some = engine.lease(5, 0)
+    engine.bury(some[1:2], Failure("exit 3"))
+    engine.nack(some[2:3])
+    engine.ack([some[0], *some[3:]])
+    engine.close()
+    other, calls = stage.queue()
+    rest = Rest(done={1, 4, 5}, dead={2}, maybe_forgotten={1, 3, 4}, attempts={3})
+    return calls, lambda: _void(other.forget_done(6, 1e18)), rest
+
+
 def _void(_: object) -> None:
     """A scenario's act returns nothing."""
 
@@ -326,6 +343,7 @@ SCENARIOS: list[Scenario] = [
     requeue,
     requeue_done,
     purge,
+    forget_done,
 ]
 
 
@@ -428,9 +446,18 @@ def finish(stage: Stage, rest: Rest, what: str) -> None:
     assert rest.dead <= dead <= rest.dead | rest.maybe_dead, f"{what}: {dead}"
     done = {int(entry.id) for entry in queue.scan(State.DONE)}
     assert done == everything - dead - (everything - done), what
-    purged = everything - done - dead
+    below = queue.forgotten_below()
+    forgotten = {number for number in everything - done - dead if number < below}
+    assert forgotten <= rest.maybe_forgotten, f"{what}: {forgotten} are forgotten"
+    assert queue.forget_done(1, 0.0) == 0
+    with queue.room.head as head:
+        kept = head.kept_segment
+    files = [int(path.stem) for path in (stage.path / "params").glob("*.jsonl")]
+    assert not [number for number in files if number < kept], f"{what}: {files} from {kept}"
+    purged = everything - done - dead - forgotten
     assert purged <= rest.maybe_purged, f"{what}: {purged} are gone"
     assert not set(seen) & rest.done, what
+    assert not forgotten & (rest.maybe_dead | dead), what
     missing = everything - set(seen) - rest.done - rest.maybe_done - dead - purged
     assert not missing, f"{what}: {missing} never came again"
     for number, one in seen.items():

@@ -58,6 +58,8 @@ class Head:
         "hint",
         "homes",
         "homes_low",
+        "kept_id",
+        "kept_segment",
         "lives",
         "minions",
         "paused",
@@ -86,6 +88,10 @@ class Head:
         """A segment at or before the one with `cursor`."""
         self.segments = 0
         """The last segment announced."""
+        self.kept_segment = 1
+        """The first segment that is kept."""
+        self.kept_id = 1
+        """Its first id: what was done before it is forgotten, and stays counted."""
         self.settled = 0
         """Done, dead or purged."""
         self.purged = 0
@@ -140,6 +146,7 @@ class Head:
             "put": self.put,
             "cursor": [self.cursor, self.hint],
             "segments": self.segments,
+            "kept": [self.kept_segment, self.kept_id],
             "settled": self.settled,
             "purged": [self.purged, self.purges],
             "homes": [self.homes, self.homes_low],
@@ -163,6 +170,7 @@ class Head:
         self.put = state["put"]
         self.cursor, self.hint = state["cursor"]
         self.segments = state["segments"]
+        self.kept_segment, self.kept_id = state.get("kept", (1, 1))  # as `free`
         self.settled = state["settled"]
         self.purged, self.purges = state["purged"]
         self.homes, self.homes_low = state["homes"]

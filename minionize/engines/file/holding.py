@@ -27,6 +27,8 @@ class Holding:
         """By serial."""
         self.orders = Orders()
         self.minions = 1
+        self.forgotten_below = 0
+        """See contracts.engine.TellsForgotten."""
         self.moved: dict[Mark, Mark] = {}
         """Where a lease's claim and position are now, if its claim was rewritten."""
         self._coming: tuple[dict[int, Held], dict[Mark, Mark]] | None = None
@@ -74,6 +76,7 @@ class Holding:
         """At each locked visit the slot in the head replaces what memory says."""
         self.orders = Orders(bool(head.paused), head.stops)
         self.minions = head.minions
+        self.forgotten_below = head.kept_id if head.kept_id > 1 else 0
         if not self.member.joined:
             self.join(head)
             return

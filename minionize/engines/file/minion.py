@@ -336,6 +336,11 @@ class FileEngine:
                 self._fronts.remember(head)
         return stats_of(head, self._fronts)
 
+    @property
+    def forgotten_below(self) -> int:
+        """See contracts.engine.TellsForgotten."""
+        return self._holding.forgotten_below
+
     def looks_drained(self) -> bool:
         """See contracts.engine.SeesTheEnd."""
         return self._lookout.looks_drained

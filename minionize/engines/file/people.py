@@ -262,6 +262,27 @@ class FileQueue:
             return dropped
 
     @at_the_edge
+    def settled_below(self) -> int:
+        """See contracts.engine.ForgetsDone."""
+        from minionize.engines.file.forgetting import Forgetting
+
+        return Forgetting(self.room, self._texts).settled_below()
+
+    @at_the_edge
+    def forget_done(self, below: int, put_before_s: float) -> int:
+        """See contracts.engine.ForgetsDone."""
+        from minionize.engines.file.forgetting import Forgetting
+
+        self._must_exist()
+        return Forgetting(self.room, self._texts).forget(below, put_before_s)
+
+    @at_the_edge
+    def forgotten_below(self) -> int:
+        """See contracts.engine.ForgetsDone."""
+        with self.room.head as head:
+            return head.kept_id
+
+    @at_the_edge
     def steer(self, *, paused: bool | None = None, stop: bool = False) -> None:
         """See contracts.engine."""
         with self.room.head as head:

@@ -20,7 +20,7 @@ from minionize.engines.file.head import FIRST, LAST, OFFSET, Folder, Head
 from minionize.engines.file.room import Room
 from minionize.engines.file.slot import Claim, Piece
 from minionize.engines.file.texts import Texts
-from minionize.errors import EngineUnavailable
+from minionize.errors import EngineUnavailable, QueueDamaged
 from minionize.values import Entry, Failure, State
 
 
@@ -41,6 +41,10 @@ class Scanner:
             self.head: Head = head
             records = room.head.slots()
         self._slots = [slots.decode(record) for record in records]
+
+    def claims(self) -> list[Claim]:
+        """What minions hold, and whoever moves params."""
+        return [claim for slot in self._slots for claim in slot.claims]
 
     def scan(self, state: State) -> Iterator[Entry]:
         """The params in `state`."""
@@ -84,13 +88,29 @@ class Scanner:
             for _, record in self._texts.records(claim):
                 yield record
         except NotVisible as error:
-            raise _not_visible(error) from error
+            raise self._forgotten(claim.source) or _not_visible(error) from error
+        except QueueDamaged as error:
+            raise self._forgotten(claim.source) or error from None
 
-    def _segment_of(self, number: int, low: int = 1) -> Index:
+    def segment_of(self, number: int, low: int = 1) -> Index:
+        """The segment that holds the id, from segment `low` on."""
         try:
             return self._texts.search(number, self.head.segments, low)
         except NotVisible as error:
-            raise _not_visible(error) from error
+            raise self._forgotten("p") or _not_visible(error) from error
+        except QueueDamaged as error:
+            raise self._forgotten("p") or error from None
+
+    def _forgotten(self, source: str) -> EngineUnavailable | None:
+        """What is said where a segment is gone because a person had it forgotten since."""
+        if source != "p":
+            return None
+        with self._room.head as head:
+            if head.kept_segment == self.head.kept_segment:
+                return None
+        return EngineUnavailable(
+            f"{self._room.url}: some of what was done was dropped meanwhile: try again"
+        )
 
     def _fresh(self) -> Iterator[Record]:
         begin, end = self.head.cursor, self.head.put + 1
@@ -159,7 +179,7 @@ class Scanner:
         ordered = array("Q", sorted(single))
         pieces.sort()
         pieces.append((self.head.cursor, self.head.put + 1))
-        at, number = 1, 0
+        at, number = self.head.kept_id, 0
         for begin, end in pieces:
             # `begin` in order: the singles before it split what lies between.
             while number < len(ordered) and ordered[number] < begin:
@@ -188,9 +208,9 @@ class Scanner:
 
     def done_records(self) -> Iterator[Record]:
         """What is done."""
-        segment = 1
+        segment = self.head.kept_segment
         for piece in self.done_pieces():
-            segment = self._segment_of(piece[0], segment).number
+            segment = self.segment_of(piece[0], segment).number
             yield from self._records(Claim("p", segment, 0, (piece,)))
 
     def _done(self) -> Iterator[Entry]:
@@ -213,7 +233,8 @@ class Scanner:
             self._collect(entries, wanted, found)
         for begin, end in self.purged_pieces():
             wanted = {number for number in wanted if not begin <= number < end}
-        for record in self._put_records(sorted(wanted)):
+        kept = sorted(number for number in wanted if number >= self.head.kept_id)
+        for record in self._put_records(kept):
             state = State.WAITING if record.id >= self.head.cursor else State.DONE
             found[str(record.id)] = _entry(record, state)
         return found
@@ -221,9 +242,9 @@ class Scanner:
     def _put_records(self, numbers: Sequence[int]) -> Iterator[Record]:
         """What was put under these ids, which are in order. Each segment is opened once, and of it
         what lies near together is read together."""
-        at, segment = 0, 1
+        at, segment = 0, self.head.kept_segment
         while at < len(numbers):
-            index = self._segment_of(numbers[at], segment)
+            index = self.segment_of(numbers[at], segment)
             segment = index.number
             behind = bisect_left(numbers, index.first + index.length, at)
             here = numbers[at:behind]
