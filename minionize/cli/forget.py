@@ -20,7 +20,7 @@ def forget_done(queue: str | None, older_s: float, yes: bool) -> int:
     """Drop what was done `older_s` seconds ago or earlier, with its files of the report."""
     with opened_queue(NAME, {"queue": queue}) as (opened, settings):
         from minionize.reporters.remote import RemoteReport
-        from minionize.status.read import Faults, exists
+        from minionize.status.read import Faults, exists, read_rolls
         from minionize.status.report import report_of
         from minionize.status.shedding import Shed, lowest_done_since, remove_old_files
 
@@ -46,6 +46,10 @@ def forget_done(queue: str | None, older_s: float, yes: bool) -> int:
             count = opened.forget_done(below if recent is None else min(below, recent), before_s)
         if in_folder and not isinstance(report, RemoteReport):
             alive = {minion.id for minion in opened.minions()}
+            if opened.stats().minions is None:
+                # It keeps no books: whoever did not say that it ended may be at work.
+                rolls = read_rolls(report, Faults())
+                alive |= {roll.minion for roll in rolls if roll.ended is None}
             try:
                 shed = remove_old_files(report, before_s, alive)
             except OSError as error:

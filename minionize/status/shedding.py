@@ -16,7 +16,6 @@ from minionize.status.read import (
     Folder,
     Part,
     Report,
-    parse_line,
     parts,
     read_lines,
     read_part,
@@ -47,13 +46,22 @@ def lowest_done_since(report: Report, since_s: float, faults: Faults) -> int | N
         )
     lowest: int | None = None
     for source, line in found:
-        if not line.startswith(b'["a"'):
-            continue
-        event = parse_line(source, line, faults)
-        if event is not None and event.at_s >= since_s and event.id.isdecimal():
-            number = int(event.id)
-            lowest = number if lowest is None else min(lowest, number)
+        done = _done(line)
+        if done is not None and source.began + done[0] >= since_s:
+            lowest = done[1] if lowest is None else min(lowest, done[1])
     return lowest
+
+
+def _done(line: bytes) -> tuple[float, int] | None:
+    """Of a line about a param that was done the seconds since the minion began, and the id; there
+    may be millions, so only what is wanted is taken out of it."""
+    if not line.startswith(b'["a",'):
+        return None
+    try:
+        _, _, seconds, id_, _ = line.split(b'"', 4)
+        return float(seconds.strip(b", ")), int(id_)
+    except ValueError:
+        return None  # noise, or an id that is no number
 
 
 def remove_old_files(folder: Folder, before_s: float, alive: Collection[str]) -> Shed:
