@@ -29,6 +29,10 @@ _BITS = 1 << 28
 """Ids that are numbers below this cost one bit each while they are looked over."""
 
 
+_MAY_BE_DONE = (State.DONE, State.RUNNING)
+"""A minion reports an ack some seconds before the queue counts it."""
+
+
 class Want(NamedTuple):
     """What the rows should hold."""
 
@@ -54,12 +58,16 @@ def result_rows(
     """A row for each param that the report in `folder` knows as done, in the order in which
     each minion did them.
 
-    The last ack of an id wins, with `want.dead` the last ack or dead letter. Params come from
-    the events, else from `queue`; a param that neither has leaves a row without its keys.
+    Where `queue` keeps what is done, what was put back to work since has no row until it runs
+    again, and what was dropped then has none. Elsewhere the last ack of an id wins, with
+    `want.dead` the last ack or dead letter. Params come from the events, else from `queue`; a
+    param that neither has leaves a row without its keys.
+
     Memory is bounded by the repeated ids and the dead letters, not by the params, as long as
     ids are numbers.
     """
     faults = Faults() if faults is None else faults
+    knows_done = queue is not None and queue.traits.keeps_done
     repeated = _repeated(folder)
     last: dict[str, _Run] = {}
     dead: dict[str, _Run] = {}
@@ -84,7 +92,10 @@ def result_rows(
                 yield from _rows(queue, batch, want, faults)
                 batch.clear()
                 size = 0
-    batch.extend(run for run in last.values() if not _after(dead.get(run.event.id), run))
+    # Who was last by clocks of different hosts is only asked where the queue can't tell.
+    batch.extend(
+        run for run in last.values() if knows_done or not _after(dead.get(run.event.id), run)
+    )
     yield from _rows(queue, batch, want, faults)
     if want.dead:
         yield from _dead_rows(queue, dead, last, want)
@@ -127,18 +138,23 @@ def _same(one: Any, other: Any) -> bool:
 def _rows(
     queue: Queue | None, runs: list[_Run], want: Want, faults: Faults
 ) -> Iterator[dict[str, Any]]:
-    unknown = [run.event.id for run in runs if run.event.param is None]
+    knows_done = queue is not None and queue.traits.keeps_done
+    unknown = [run.event.id for run in runs if knows_done or run.event.param is None]
     entries = queue.look_up(unknown) if queue is not None and unknown else {}
     below = 0
     if len(entries) < len(unknown) and isinstance(queue, ForgetsDone):
         below = queue.forgotten_below()
     for event, host in runs:
-        param = event.param
-        if param is None and event.id in entries:
-            param = entries[event.id].text
+        param, entry = event.param, entries.get(event.id)
+        if knows_done and entry is not None and entry.state not in _MAY_BE_DONE:
+            continue
+        if param is None and entry is not None:
+            param = entry.text
         if param is None and below and event.id.isdecimal() and int(event.id) < below:
             faults.forgotten += 1
             continue
+        if param is None and knows_done:
+            continue  # dropped since
         ours = _ours(event.id, event, host, State.DONE, event.reason)
         yield make_row(param, _result(event, want), _with_output(ours, event, want))
 

@@ -1,7 +1,7 @@
 """Rows of results: params and results of any shape, repeats, dead letters, collisions."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from minionize.reporters.json_lines import JsonReporter
 from minionize.reporters.record import Source
 from minionize.status.read import Faults
 from minionize.status.rows import OURS, Want, make_row, result_rows
-from minionize.values import Failure, SystemClock
+from minionize.values import Failure, State, SystemClock
 
 BEGAN = 1_700_000_000.0
 
@@ -98,8 +98,16 @@ def ack(id_: str, at_s: float = 1.0, **more: Any) -> Event:
     return Event(Kind.ACK, BEGAN + at_s, id_, 1, 0, 0.25, 0, 0.1, 10, **more)
 
 
+def all_done(queue: Queue, params: Sequence[Any]) -> None:
+    """Put these, and do them."""
+    queue.put(params)
+    engine = memory.open_engine(queue.url.removeprefix("memory:"), EngineOptions(minion_id="m"))
+    engine.ack(engine.lease(len(params), 0.0))
+    engine.close()
+
+
 def test_params_come_from_the_queue(queue: Queue, reports: Reports) -> None:
-    queue.put([{"x": 1}, "two", 3])
+    all_done(queue, [{"x": 1}, "two", 3])
     reports.say("h", ack("1", result="10"), ack("3"), ack("2"))
     assert reports.rows(queue) == [
         {
@@ -219,7 +227,7 @@ def test_output_and_what_it_says(reports: Reports) -> None:
 
 def test_many_rows_and_repeats_far_apart(queue: Queue, reports: Reports) -> None:
     count = 5000
-    queue.put(range(1, count + 1))
+    all_done(queue, range(1, count + 1))
     reports.say("a", *[ack(str(n), 1.0) for n in range(1, count + 1)])
     reports.say("b", *[ack(str(n), 2.0) for n in range(1, count + 1, 1000)])
     rows = reports.rows(queue)
@@ -234,3 +242,34 @@ def test_faults_are_passed_on(reports: Reports) -> None:
     faults = Faults()
     assert len(list(result_rows(None, reports.folder, faults=faults))) == 1
     assert (faults.broken, faults.torn) == (1, 1)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_what_was_put_back_to_work_has_no_row_until_it_is_done_again(
+    queue: Queue, reports: Reports, times: int
+) -> None:
+    all_done(queue, [10, 20, 30, 40])
+    for host in "ab"[:times]:
+        reports.say(host, *[ack(str(n)) for n in range(1, 5)])
+    queue.requeue(["2", "3"], State.DONE)
+    assert sorted(row["param"] for row in reports.rows(queue)) == [10, 40]
+    engine = memory.open_engine(queue.url.removeprefix("memory:"), EngineOptions(minion_id="m"))
+    (lease,) = engine.lease(1, 0.0)
+    queue.purge(State.WAITING)
+    engine.ack([lease])
+    engine.close()
+    reports.say("c", ack(lease.id, 9.0))
+    rows = reports.rows(queue, Want(dead=True))
+    assert sorted(row["param"] for row in rows) == sorted([10, 40, lease.param])
+
+
+def test_a_row_is_there_though_a_clock_that_was_wrong_said_later_that_it_is_dead(
+    queue: Queue, reports: Reports
+) -> None:
+    """It was put back to work since, and done by a host whose clock is right."""
+    reports.say("ahead", Event(Kind.DEAD, BEGAN + 3600, "1", 1, 0, 0.25, 1, reason="exit 1"))
+    all_done(queue, [10])
+    reports.say("right", ack("1"))
+    for want in (Want(), Want(dead=True)):
+        (row,) = reports.rows(queue, want)
+        assert (row["param"], row["_status"]) == (10, "done")

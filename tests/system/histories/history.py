@@ -38,6 +38,8 @@ class History:
         """What was done, with seconds."""
         self.broken = ""
         """The fault that lasts."""
+        self.reports_lost = False
+        """The report could not be written for a while."""
         self._began = time.monotonic()
         self._later: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
@@ -197,6 +199,7 @@ class History:
             return
         fault = self.broken = self.chance.choice(self.place.faults)
         self.place.breaks(fault)
+        self.reports_lost |= fault in self.place.silences
         self._fault_at = time.monotonic()
         seconds = self.chance.uniform(0.3, 1.5 * LEASE_S)
         self.did(f"{fault} for {seconds:.1f} s")

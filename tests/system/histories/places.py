@@ -26,6 +26,8 @@ class Place:
     can: frozenset[str]
     """What people can do, as the table of kinds in the README says."""
     faults: tuple[str, ...] = ()
+    silences: tuple[str, ...] = ()
+    """Faults in which minions can't write their report."""
     counts = True
     """`status` tells what was put, done and purged."""
     keeps = False
@@ -90,6 +92,7 @@ class File(Disk):
     """A queue in a folder."""
 
     can = COMMON | STEERED | KEPT | LISTED
+    silences = ("disk full",)
 
     def __init__(self, folder: Path) -> None:
         super().__init__("file", folder, {})

@@ -125,23 +125,34 @@ def _rows(history: History, status: Row) -> tuple[dict[int, Row], dict[int, Row]
     """What is done and what is dead, by number; each only once, and as many as `status` says."""
     place, desk = history.place, history.desk
     rows = desk.rows("results", "--all", "--format", "jsonl")
-    done = [row for row in rows if row["_status"] == "done"]
+    strange = [row for row in rows if "n" not in row]
+    assert not strange, history.about(f"rows without their params: {strange}")
+    done = _by_number(history, [row for row in rows if row["_status"] == "done"])
     listed = desk.rows("list", "--state", "dead", "--json")
-    dead = [{**row["param"], "_reason": row["reason"]} for row in listed]
-    for some in (done, dead):
-        twice = [number for number, count in Counter(row["n"] for row in some).items() if count > 1]
-        assert not twice, history.about(f"two rows of {twice}")
+    dead = _by_number(history, [{**row["param"], "_reason": row["reason"]} for row in listed])
     if status["dead"] is not None:
         assert len(dead) == status["dead"], history.about(f"{len(dead)} dead rows, {status}")
+    if not place.keeps:
+        # The report alone tells of done ones; it does not know what became of a run whose minion
+        # died before the queue was told.
+        done = {number: row for number, row in done.items() if number not in dead}
     if place.keeps:
-        assert len(rows) - len(done) == len(dead), history.about("results --all and list differ")
+        assert len(rows) == len(done) + len(dead), history.about("results --all and list differ")
+        listed = desk.rows("list", "--state", "done", "--json")
+        kept = _by_number(history, [{**row["param"], "_attempt": 1} for row in listed])
+        assert done.keys() <= kept.keys(), history.about(done.keys() - kept.keys())
+        if history.reports_lost:
+            # A row needs its line in the report, which was on the full disk.
+            done = kept | done
     if place.counts:
         assert len(done) == status["done"], history.about(f"{len(done)} done rows, {status}")
-    if not place.keeps:
-        # The report alone tells; what was put back to work and dropped then is neither.
-        dead_numbers = {row["n"] for row in dead}
-        done = [row for row in done if row["n"] not in dead_numbers]
-    return {row["n"]: row for row in done}, {row["n"]: row for row in dead}
+    return done, dead
+
+
+def _by_number(history: History, rows: list[Row]) -> dict[int, Row]:
+    twice = [number for number, count in Counter(row["n"] for row in rows).items() if count > 1]
+    assert not twice, history.about(f"two rows of {twice}")
+    return {row["n"]: row for row in rows}
 
 
 def _nothing_is_lost(history: History, status: Row, where: set[int]) -> None:
