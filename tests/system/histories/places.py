@@ -34,6 +34,8 @@ class Place:
     """The queue itself knows what is done, so each has its row of results."""
     whole = True
     """A feed is put whole or not at all."""
+    copies = False
+    """Where a minion was killed in the wrong moment a param may be there twice."""
     jumps = True
     """Delays are no longer for it where the wall clocks of minions are wrong, or jump."""
     drained: tuple[str, ...] = ()
@@ -141,6 +143,7 @@ class Pulsar(Place):
     can = COMMON | STEERED
     faults = ("server gone",)
     counts = whole = jumps = False
+    copies = True
 
     def __init__(self, folder: Path) -> None:
         self._broker = pulsar.Broker(folder / "broker")
@@ -165,6 +168,7 @@ class Pubsub(Place):
     can = COMMON
     faults = ("server gone", "server stalls")
     counts = whole = jumps = False
+    copies = True
     drained = ("--idle", "15")
 
     def __init__(self, folder: Path) -> None:

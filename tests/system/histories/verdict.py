@@ -7,7 +7,8 @@ is charged for what befell its minion.
 
 Not exact, since work is repeated where a minion died or lost its lease: how often a param was run.
 And where a queue does not know what is done (Pulsar, Pub/Sub), what was purged is known only to be
-no more than purges said; there a param whose ack was lost may be purged though it ran.
+no more than purges said; there a param whose ack was lost may be purged though it ran, and one
+whose minion was killed in the wrong moment may be there twice (docs/pulsar.md, docs/pubsub.md).
 """
 
 from __future__ import annotations
@@ -131,7 +132,7 @@ def _rows(history: History, status: Row) -> tuple[dict[int, Row], dict[int, Row]
     listed = desk.rows("list", "--state", "dead", "--json")
     dead = _by_number(history, [{**row["param"], "_reason": row["reason"]} for row in listed])
     if status["dead"] is not None:
-        assert len(dead) == status["dead"], history.about(f"{len(dead)} dead rows, {status}")
+        assert len(listed) == status["dead"], history.about(f"{len(dead)} dead rows, {status}")
     if not place.keeps:
         # The report alone tells of done ones; it does not know what became of a run whose minion
         # died before the queue was told.
@@ -151,7 +152,7 @@ def _rows(history: History, status: Row) -> tuple[dict[int, Row], dict[int, Row]
 
 def _by_number(history: History, rows: list[Row]) -> dict[int, Row]:
     twice = [number for number, count in Counter(row["n"] for row in rows).items() if count > 1]
-    assert not twice, history.about(f"two rows of {twice}")
+    assert history.place.copies or not twice, history.about(f"two rows of {twice}")
     return {row["n"]: row for row in rows}
 
 
