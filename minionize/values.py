@@ -21,6 +21,7 @@ RUN_VARIABLES = (
     "MINION_ID",
     "MINION_SLOT",
     "MINION_DEADLINE",
+    "MINION_JOB",
     "MINION_CHECKPOINT_DIR",
 )
 """What the environment of a run holds, of which some may be missing."""

@@ -49,7 +49,8 @@ OAR = r"""#!/usr/bin/env bash
 #OAR -E /shared/my runs/launches/logs/my-scan.%jobid%.out
 """ + END.replace("REQUEUE", "--requeue ")
 
-SLURM = r"""#!/usr/bin/env bash
+SLURM = (
+    r"""#!/usr/bin/env bash
 #SBATCH --job-name="my scan"
 #SBATCH --array=1-30%8
 #SBATCH --nodes=1
@@ -66,8 +67,11 @@ SLURM = r"""#!/usr/bin/env bash
 #SBATCH --open-mode=append
 #SBATCH --exclusive
 
-: ${SLURM_JOB_END_TIME:=$(($(date +%s) + 5400))}; export SLURM_JOB_END_TIME""" + END.replace(
-    "REQUEUE", ""
+set --
+unset MINION_PARAM MINION_PARAM_FILE MINION_PARAM_ID MINION_ATTEMPT MINION_ID MINION_SLOT \
+MINION_DEADLINE MINION_JOB MINION_CHECKPOINT_DIR
+export SLURM_JOB_END_TIME=$(($(date +%s) + 5400))""".replace("\\\n", "")
+    + END.replace("REQUEUE", "")
 )
 
 OAR_OPTIONS = {

@@ -176,7 +176,9 @@ def _lines(record: Record, states: Sequence[Job], why: str, *, each: bool) -> li
 
 def _counts(states: Sequence[Job]) -> str:
     counts = {state: sum(job.state is state for job in states) for state in JobState}
-    return ", ".join(f"{n:,} {state.value}" for state, n in counts.items() if n) or "forgotten"
+    told = ", ".join(f"{n:,} {state.value}" for state, n in counts.items() if n) or "forgotten"
+    unsure = [job.detail for job in states if not (job.over or job.state.alive)]
+    return f"{told}: {unsure[0]}" if unsure and unsure[0] else told
 
 
 def _json(record: Record, states: Sequence[Job], why: str) -> str:

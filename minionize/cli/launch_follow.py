@@ -44,6 +44,7 @@ def follow(plan: Plan, module: Launcher, found: list[Record], *, resubmit: bool)
     with opened_queue(NAME, {"queue": plan.queue}) as (queue, settings):
         look = _Look(queue, settings.reconnect_s)
         progress = Progress(plan.launch.minions)
+        unknown = _Unknown()
         told_at = -_TELL_EVERY_S
         ask_at, between_s = time.monotonic(), _ASK_FIRST_S
         jobs: Sequence[Job] = []
@@ -58,7 +59,9 @@ def follow(plan: Plan, module: Launcher, found: list[Record], *, resubmit: bool)
                 known = None
             if known is not None:
                 jobs = known
-                alive = sum(job.state.alive for job in jobs)
+                # One that is only unknown may be at work: it is waited for, and not doubled.
+                alive = sum(not job.over for job in jobs)
+                unknown.tell(jobs)
                 if not alive and not resubmit:
                     stats = look.stats()
                     if stats.drained is not False:
@@ -98,6 +101,24 @@ def _states(module: Launcher, found: Sequence[Record]) -> Sequence[Job] | None:
     except LaunchRefused as error:
         say(f"{NAME}: {one_line(str(error))}; asking again")
         return None
+
+
+class _Unknown:
+    """Says so, once each time, when jobs are known no more."""
+
+    def __init__(self) -> None:
+        self._last: frozenset[str] = frozenset()
+
+    def tell(self, jobs: Sequence[Job]) -> None:
+        found = [job for job in jobs if not (job.over or job.state.alive)]
+        ids = frozenset(job.id for job in found)
+        if ids - self._last:
+            why = f" ({found[0].detail})" if found[0].detail else ""
+            say(
+                f"{NAME}: {number(len(found), 'minion')} not known, and taken for alive: "
+                f"{one_line(found[0].id + why)}"
+            )
+        self._last = ids
 
 
 class _Look:

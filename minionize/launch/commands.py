@@ -8,9 +8,10 @@ import os
 import signal
 import subprocess
 import termios
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from minionize.errors import LaunchRefused, UsageError
+from minionize.launch.environment import asking
 
 PATIENCE_S = 120.0
 """A busy scheduler's commands hang; this long is too long."""
@@ -25,7 +26,12 @@ def _silent(_line: str) -> None:
 
 
 tell: Callable[[str], None] = _silent
-"""Told, in a line, which command is long in answering. For whoever has a person to tell it to."""
+"""Told, in a line, which command is long in answering, and which variables are not heeded. For a
+caller that has a person to tell it to."""
+
+
+class Unanswered(LaunchRefused):
+    """A command did not answer in time: whether it did what it was to do is not known."""
 
 
 class Refused(LaunchRefused):
@@ -36,23 +42,29 @@ class Refused(LaunchRefused):
         self.said = said
 
 
-def run(argv: Sequence[str], scheduler: str, remedies: Sequence[tuple[str, str]] = ()) -> str:
-    """The output of one of the commands of `scheduler` (its name for people).
+def run(
+    argv: Sequence[str],
+    scheduler: str,
+    remedies: Sequence[tuple[str, str]] = (),
+    env: Mapping[str, str] | None = None,
+) -> str:
+    """The output of one of the commands of `scheduler` (its name for people), which gets the
+    environment `env`, or that for commands that ask.
 
     UsageError if there is no such command here, Refused with its own words if it fails: those of
     all its lines, or, where one has the first text of one of the `remedies`, those of this line
-    and the remedy. LaunchRefused if it does not answer within PATIENCE_S.
+    and the remedy. Unanswered if it does not answer within PATIENCE_S.
     """
     program = argv[0]
     try:
-        status, out, err = _outcome(argv, scheduler)
+        status, out, err = _outcome(argv, scheduler, asking(os.environ) if env is None else env)
     except FileNotFoundError:
         raise UsageError(
             f"{program} is not found: launch where the commands of {scheduler} are (its front end "
             "or login node); --dry-run prints the script without them"
         ) from None
     except subprocess.TimeoutExpired:
-        raise LaunchRefused(
+        raise Unanswered(
             f"{program} did not answer within {PATIENCE_S:.0f} s: see whether {scheduler} is up, "
             "then try again"
         ) from None
@@ -64,11 +76,12 @@ def run(argv: Sequence[str], scheduler: str, remedies: Sequence[tuple[str, str]]
     return out
 
 
-def _outcome(argv: Sequence[str], scheduler: str) -> tuple[int, str, str]:
+def _outcome(argv: Sequence[str], scheduler: str, env: Mapping[str, str]) -> tuple[int, str, str]:
     """Status, output and errors. TimeoutExpired, OSError; it does not run on after either."""
     with _Terminal() as terminal:
         process = subprocess.Popen(
             argv,
+            env=env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -34,16 +34,19 @@ class Launcher(Protocol):
     """The keys of `Launch.options`. Others are refused before any method here is called."""
 
     def render(self, launch: Launch) -> str:
-        """Exactly what would be submitted, as text (a script, a manifest). Deterministic: no
-        time, no random name, no look at the machine. UsageError for what can't be said there."""
+        """Exactly what would be submitted, as text (a script, a manifest), but for a mark of the
+        one launch (in a name, an argument). Deterministic: no time, no random name, no look at
+        the machine. UsageError for what can't be said there."""
 
     def submit(self, launch: Launch) -> Submitted:
         """Submit what `render` shows. All or nothing: what was submitted before a refusal is
-        cancelled again."""
+        cancelled again. Where no answer comes, a job with our mark is looked for first."""
 
     def states(self, submitted: Sequence[Submitted]) -> Sequence[Job]:
         """A job for each minion of these launches, asked for in one go as far as possible, since
-        it is called every few seconds. Jobs that the scheduler forgot are UNKNOWN or left out."""
+        it is called every few seconds. Only jobs that are surely of these launches are told of.
+        Those that can't be asked for, or may be another's, are UNKNOWN; and `gone` where the
+        scheduler that had them has them no more."""
 
     def logs(self, submitted: Submitted, *, follow: bool) -> Iterator[LogLine]:
         """What the minions wrote, job by job; with `follow` as it comes, until no job is alive.
@@ -51,4 +54,6 @@ class Launcher(Protocol):
 
     def cancel(self, submitted: Submitted) -> int:
         """End all its jobs, with the scheduler's warning where there is one, so that minions give
-        back what they hold. Returns how many jobs were told. May be repeated."""
+        back what they hold. Returns how many jobs were told, when the scheduler was asked whether
+        that took; LaunchRefused if it did not, and where jobs are left alone since they may be
+        another's. May be repeated."""

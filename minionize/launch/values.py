@@ -66,7 +66,8 @@ class JobState(str, enum.Enum):
     CANCELLED = "cancelled"
     """By a person or the scheduler, before or while it ran."""
     UNKNOWN = "unknown"
-    """Nobody knows it any more, as some time after its end."""
+    """Its scheduler can't be asked, does not show it, or has another job under its number; or
+    forgot it some time after its end (`Job.gone`)."""
 
     @property
     def alive(self) -> bool:
@@ -89,6 +90,13 @@ class Job(NamedTuple):
     """Its host, node or pod's node, where known."""
     detail: str = ""
     """A word for people: the scheduler's own state, exit status, why it waits."""
+    gone: bool = False
+    """Of an unknown one: the scheduler that had it was asked, and has it no more. So it ended."""
+
+    @property
+    def over(self) -> bool:
+        """Whether it has surely ended. One that is only unknown may be at work."""
+        return self.gone or not (self.state.alive or self.state is JobState.UNKNOWN)
 
 
 class LogLine(NamedTuple):

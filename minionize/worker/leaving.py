@@ -119,10 +119,12 @@ def _requeue(env: Mapping[str, str], ask: Callable[..., str | None]) -> str:
 
 def output_of(command: list[str], env: Mapping[str, str]) -> str | None:
     """What a scheduler's command prints; None where it is missing, fails or gives no answer."""
+    from minionize.launch.environment import asking
+
     try:
         ran = subprocess.run(
             command,
-            env=dict(env),
+            env=asking(env),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

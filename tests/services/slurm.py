@@ -21,11 +21,11 @@ _PROGRAMS = (
 )  # fmt: skip
 
 _CONF = """\
-ClusterName=t
+ClusterName={cluster}
 SlurmctldHost={host}(127.0.0.1)
 SlurmUser=root
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket
+AuthInfo=socket={munge}/munge.socket
 CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
 SlurmctldPort={controller}
 StateSaveLocation={folder}/state
@@ -68,10 +68,17 @@ class Slurm:
         array_size: int = 1001,
         forgets_s: int = 300,
         accounting: bool = False,
+        cluster: str = "t",
+        beside: Slurm | None = None,
     ) -> None:
         """`forgets_s`: so long after its end the controller forgets a job, more or less.
-        `accounting`: with a slurmdbd, see services.accounting."""
+        `accounting`: with a slurmdbd, see services.accounting. `beside`: another cluster, at work,
+        with which it shares munge and slurmdbd."""
         self.folder = folder
+        self.cluster = cluster
+        self._beside = beside
+        self.accounts = ""
+        """Lines of its configuration."""
         self._array_size = array_size
         self._forgets_s = forgets_s
         self._accounting = accounting
@@ -85,19 +92,25 @@ class Slurm:
     def __enter__(self) -> Slurm:
         with self._stack as stack:
             (self.folder / "state").mkdir(parents=True)
-            self._start_munge(stack)
+            if self._beside is None:
+                self._start_munge(stack)
             ports = free_ports(3)
-            more = self._start_accounts(stack) if self._accounting else ""
+            if self._beside is not None:
+                self.accounts = self._beside.accounts
+            elif self._accounting:
+                self.accounts = self._start_accounts(stack)
             (self.folder / "slurm.conf").write_text(
                 _CONF.format(
                     host=socket.gethostname().partition(".")[0],
                     folder=self.folder,
+                    cluster=self.cluster,
+                    munge=(self._beside or self).folder,
                     controller=ports[0],
                     first=ports[1],
                     second=ports[2],
                     array_size=self._array_size,
                     forgets_s=self._forgets_s,
-                    more=more,
+                    more=self.accounts,
                 )
             )
             controller = self._server(stack, "slurmctld", "-D", "-c")

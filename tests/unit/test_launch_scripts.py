@@ -50,7 +50,7 @@ def test_slurm_plain() -> None:
                     options={"requeue": ("no",)})  # fmt: skip
     assert (
         launcher("slurm").render(launch)
-        == """#!/usr/bin/env bash
+        == r"""#!/usr/bin/env bash
 #SBATCH --job-name=minions
 #SBATCH --array=1-1
 #SBATCH --nodes=1
@@ -60,9 +60,12 @@ def test_slurm_plain() -> None:
 #SBATCH --output=/home/50%%/launches/logs/minions.%A_%a.out
 #SBATCH --open-mode=append
 
+set --
+unset MINION_PARAM MINION_PARAM_FILE MINION_PARAM_ID MINION_ATTEMPT MINION_ID MINION_SLOT \
+MINION_DEADLINE MINION_JOB MINION_CHECKPOINT_DIR
 cd -- /home/ann || exit 2
 exec minionize --queue file:minion-queue -- true
-"""
+""".replace("\\\n", "")
     )
 
 
