@@ -174,19 +174,27 @@ def _states_on(cluster: str, launches: Sequence[Submitted]) -> list[list[Job]]:
     except commands.Refused:
         if not other:
             raise
-        why = f"on cluster {cluster}, which can't be asked from here: ask on its front end"
-        return [[Job(task, JobState.UNKNOWN, "", why) for task in tasks] for _, tasks in wanted]
+        return _out_of_reach(cluster, wanted)
     at_work = {each.job.id: each for each in seen}
     missing = [task for whose, tasks in wanted for task in tasks
                if task not in at_work or not at_work[task].is_of(whose)]  # fmt: skip
     over: dict[str, list[Seen]] = {}
-    if missing and (other or asking.site().accounts):
-        for each in asking.sacct(other, _arrays(missing)):
-            over.setdefault(each.job.id, []).append(each)
+    if missing:
+        here = asking.site(again=True)
+        if cluster and not other and here.cluster != cluster:
+            return _out_of_reach(cluster, wanted)
+        if other or here.accounts:
+            for each in asking.sacct(other, _arrays(missing)):
+                over.setdefault(each.job.id, []).append(each)
     return [
         [_job(task, whose, at_work.get(task), over.get(task, ())) for task in tasks]
         for whose, tasks in wanted
     ]
+
+
+def _out_of_reach(cluster: str, wanted: Sequence[tuple[Identity, list[str]]]) -> list[list[Job]]:
+    why = f"on cluster {cluster}, which can't be asked from here: ask on its front end"
+    return [[Job(task, JobState.UNKNOWN, "", why) for task in tasks] for _, tasks in wanted]
 
 
 def _job(task: str, whose: Identity, at_work: Seen | None, over: Sequence[Seen]) -> Job:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from minionize.launch import commands
 from minionize.launch.slurm_states import (
     SACCT,
-    SACCT_BEFORE_21,
+    SACCT_OF_20,
     SQUEUE,
     Seen,
     seen_by_sacct,
@@ -54,8 +54,11 @@ def run(argv: Sequence[str], env: Mapping[str, str] | None = None) -> str:
     return commands.run(argv, _NAME, _REMEDIES, env)
 
 
-def site() -> Site:
-    """The Slurm that is asked from here. It is asked for that once."""
+def site(*, again: bool = False) -> Site:
+    """The Slurm that is asked from here. It is asked for that once, and `again` where that is to
+    be sure."""
+    if again:
+        _site.cache_clear()
     return _site(os.environ.get("SLURM_CONF", ""), os.environ.get("PATH", ""))
 
 
@@ -98,12 +101,12 @@ def sacct(cluster: Sequence[str], jobs: Sequence[str]) -> list[Seen]:
     argv = ["sacct", *cluster, "--noheader", "--parsable2", "--allocations", "--duplicates",
             f"--jobs={','.join(jobs)}"]  # fmt: skip
     try:
-        said = run([*argv, f"--format={SACCT}"])
+        lines = run([*argv, f"--format={SACCT}"]).splitlines()
     except commands.Refused as refused:
         if "SubmitLine" not in refused.said:
             raise
-        said = run([*argv, f"--format={SACCT_BEFORE_21}"])
-    return [seen_by_sacct(line) for line in said.splitlines() if line.count("|") > 4]
+        lines = [f"{line}|" for line in run([*argv, f"--format={SACCT_OF_20}"]).splitlines()]
+    return [seen_by_sacct(line) for line in lines if line.count("|") > 5]
 
 
 def sbatch(options: Sequence[str], words: Sequence[str], env: Mapping[str, str]) -> str:
@@ -127,7 +130,7 @@ def sbatch(options: Sequence[str], words: Sequence[str], env: Mapping[str, str])
 def _clusters(options: Sequence[str], env: Mapping[str, str]) -> str:
     """The clusters among which `sbatch` chooses; empty: the one here."""
     found = env.get("SBATCH_CLUSTERS") or env.get("SLURM_CLUSTERS") or ""
-    for word, after in zip(options, [*options[1:], ""], strict=True):
+    for word, after in zip(options, [*options[1:], ""], strict=False):
         if word.startswith("--clusters="):
             found = word.partition("=")[2]
         elif word in ("--clusters", "-M"):

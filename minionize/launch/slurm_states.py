@@ -25,8 +25,8 @@ SQUEUE = (
 )
 """The fields of a line for `seen_by_squeue`. The last two may hold a `|` themselves."""
 SACCT = "JobID,State,NodeList,ExitCode,Submit,JobName,SubmitLine"
-SACCT_BEFORE_21 = "JobID,State,NodeList,ExitCode,Submit,JobName"
-"""Of lines for `seen_by_sacct`, since Slurm 21.08 and before."""
+SACCT_OF_20 = "JobID,State,NodeList,ExitCode,Submit,JobName"
+"""Of lines for `seen_by_sacct`; that of a Slurm before 21.08 gets a `|` at its end."""
 
 
 class Identity(NamedTuple):
@@ -75,9 +75,9 @@ class Seen(NamedTuple):
 
     def is_of(self, whose: Identity) -> bool:
         """Whether all that is known of both agrees."""
-        name, bar, command = self.names[: len(whose.name)], *_split(self.names, len(whose.name))
-        if name != whose.name or not bar:
+        if not self.names.startswith(f"{whose.name}|"):
             return False
+        command = self.names[len(whose.name) + 1 :]
         if whose.cluster and self.cluster and self.cluster != whose.cluster:
             return False
         if whose.mark and command and f" {marked(whose.mark)}" not in command:
@@ -120,6 +120,7 @@ def seen_by_squeue(line: str) -> Seen:
     """A task from a line with the fields of SQUEUE."""
     cluster, at, restarts, names = line.split("|", 8)[5:]
     restarted = bool(_number(restarts))
+    names = names.removesuffix("|")
     return Seen(job_of_squeue(line), _none(cluster), _number(at), restarted, names)
 
 
@@ -134,11 +135,7 @@ def seen_by_sacct(line: str) -> Seen:
     """A task from a line with the fields of SACCT."""
     at, names = line.split("|", 5)[4:]
     # It tells of restarts by several lines for a job.
-    return Seen(job_of_sacct(line), "", _number(at), True, names if "|" in names else f"{names}|")
-
-
-def _split(text: str, at: int) -> tuple[str, str]:
-    return text[at : at + 1], text[at + 1 :]
+    return Seen(job_of_sacct(line), "", _number(at), True, names)
 
 
 def _job(

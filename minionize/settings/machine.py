@@ -84,16 +84,41 @@ def scheduler(env: Mapping[str, str]) -> str:
     return ""
 
 
+NO_JOB = "none"
+
+
+def job(env: Mapping[str, str]) -> str:
+    """The job in which we run, `slurm:CLUSTER:7`, by its variables; NO_JOB where there is none."""
+    name = scheduler(env)
+    for variable, cluster in (
+        ("OAR_JOB_ID", ""),
+        ("SLURM_JOB_ID", "SLURM_CLUSTER_NAME"),
+        ("PBS_JOBID", ""),
+    ):
+        if variable.lower().startswith(name or NO_JOB):
+            return f"{name}:{env.get(cluster, '')}:{env[variable]}"
+    return NO_JOB
+
+
+def _is_of_another_job(env: Mapping[str, str]) -> bool:
+    """Whether the variables of a run are of one in another job, which has submitted ours."""
+    told = env.get("MINION_JOB")
+    return told is not None and told != job(env)
+
+
 def deadline(env: Mapping[str, str], now: float) -> tuple[float, str] | None:
-    """When the scheduler will end this job (Unix time), and the variable that says so."""
+    """When the scheduler will end this job (Unix time), and the variable that says so. A
+    MINION_DEADLINE that came along from a run in another job is not heeded."""
     for variable in ("MINION_DEADLINE", "SLURM_JOB_END_TIME"):
+        if variable == "MINION_DEADLINE" and _is_of_another_job(env):
+            continue
         try:
             at = float(env.get(variable, ""))
         except ValueError:
             continue
         if math.isfinite(at) and at > 0:
             return at, variable
-    for variable, job in (
+    for variable, whose in (
         ("OAR_JOB_WALLTIME_SECONDS", "OAR_JOB_ID"),
         ("PBS_WALLTIME", "PBS_JOBID"),
     ):
@@ -106,7 +131,7 @@ def deadline(env: Mapping[str, str], now: float) -> tuple[float, str] | None:
             continue
         # Neither says when the job began. Its oldest process that we descend from comes
         # close; where it can't be found the end is guessed too late, and TERM comes first.
-        return now - job_age_s(env, job) + walltime_s, variable
+        return now - job_age_s(env, whose) + walltime_s, variable
     return None
 
 

@@ -4,10 +4,11 @@ Minion and guard share a page of memory with the process groups that run. To hol
 one is a memory write, so a run costs no system call for it. When the minion is gone (kill -9
 included) the guard kills the groups, then whatever still carries the minion's id in its
 environment: children that made a session of their own, and one that was being started just
-then. What belongs to somebody else, as a container to its runtime, is ended by a command that
-the guard was told of. It does all that, too, when the minion's beat stands still for the lease
-time, since then the leases are lost and others run these params. Such a round takes a while: what
-the minion started before its end, and died of KILL, is taken for killed by it.
+then; but no job that a run has given to a scheduler (see `kin`). What belongs to somebody else, as
+a container to its runtime, is ended by a command that the guard was told of. It does all that, too,
+when the minion's beat stands still for the lease time, since then the leases are lost and others
+run these params. Such a round takes a while: what the minion started before its end, and died of
+KILL, is taken for killed by it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import select
 import signal
 import time
 from collections.abc import Sequence
+
+from minionize.worker.kin import Kin, holds
 
 _NAME = "minion-guard"
 _ID_BYTES = 256
@@ -64,13 +67,14 @@ class Guard:
         # The one before may have been killed in the middle of a round.
         self._head[_ROUNDS_OVER] = self._head[_ROUNDS]
         read_end, write_end = os.pipe()
-        me = _pidfd(os.getpid())
+        minion = os.getpid()
+        me = _pidfd(minion)
         try:
             pid = _fork()
             if pid == 0:
                 try:
                     os.close(write_end)
-                    _stand_guard(self._shared, read_end, me)
+                    _stand_guard(self._shared, read_end, me, Kin(minion))
                 finally:
                     os._exit(0)
         except OSError:
@@ -227,7 +231,7 @@ def _text(view: memoryview, start: int, size: int) -> bytes:
     return bytes(view[start : start + size]).rstrip(b"\0")
 
 
-def _stand_guard(shared: mmap.mmap, pipe: int, minion: int | None) -> None:
+def _stand_guard(shared: mmap.mmap, pipe: int, minion: int | None, kin: Kin) -> None:
     """The guard's whole life."""
     for number in (*range(1, 16), signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU):
         with contextlib.suppress(OSError, ValueError):
@@ -258,14 +262,14 @@ def _stand_guard(shared: mmap.mmap, pipe: int, minion: int | None) -> None:
             head[_ROUNDS] = (head[_ROUNDS] + 1) & 0xFFFFFFFF
             _kill_groups(groups)
             # One look: a minion that goes on now starts others. If it does not, we come again.
-            _kill_marked_as(view)
+            _kill_marked_as(view, kin)
             _sweep(view)
             head[_ROUNDS_OVER] = head[_ROUNDS]
     held = _kill_groups(groups)
     if head[_STARTED]:
         # One that ended in good order was not just about to start something.
         orderly = minion is not None and not _ended(minion)
-        _kill_strays(view, looks=1 if orderly else 2)
+        _kill_strays(view, kin, looks=1 if orderly else 2)
         if held or not orderly:
             _sweep(view)
     scratch = _text(view, _SCRATCH, _PATH_BYTES)
@@ -326,7 +330,7 @@ def _ended(pidfd: int) -> bool:
     return bool(poll.poll(0))
 
 
-def _kill_strays(view: memoryview, looks: int, patience_s: float = 5.0) -> None:
+def _kill_strays(view: memoryview, kin: Kin, looks: int, patience_s: float = 5.0) -> None:
     """KILL whatever carries the minion's id in its environment, until `looks` in a row found
     nothing.
 
@@ -336,20 +340,21 @@ def _kill_strays(view: memoryview, looks: int, patience_s: float = 5.0) -> None:
     until = time.monotonic() + patience_s
     clean = 0
     while clean < looks and time.monotonic() < until:
-        clean = 0 if _kill_marked_as(view) else clean + 1
+        clean = 0 if _kill_marked_as(view, kin) else clean + 1
         if clean < looks:
             time.sleep(0.05)
 
 
-def _kill_marked_as(view: memoryview) -> int:
-    """KILL every process that carries the minion's id; how many."""
+def _kill_marked_as(view: memoryview, kin: Kin) -> int:
+    """KILL every process of our kin that carries the minion's id; how many."""
     minion_id = _text(view, _ID, _ID_BYTES)
-    return kill_marked((b"MINION_ID=" + minion_id,)) if minion_id else 0
+    return kill_marked((b"MINION_ID=" + minion_id,), kin) if minion_id else 0
 
 
-def kill_marked(marks: tuple[bytes, ...]) -> int:
-    """KILL every process whose environment holds all of `marks` (`NAME=value`); how many. But no
-    guard: that of a minion which one of ours had started ends by itself, and its programs first."""
+def kill_marked(marks: tuple[bytes, ...], kin: Kin) -> int:
+    """KILL every process of `kin` whose environment holds all of `marks` (`NAME=value`, the
+    minion's id first); how many. But no guard: that of a minion which one of ours had started ends
+    by itself, and its programs first."""
     me = os.getpid()
     killed = 0
     for name in os.listdir("/proc"):
@@ -358,14 +363,17 @@ def kill_marked(marks: tuple[bytes, ...]) -> int:
         pidfd = _pidfd(int(name))
         try:
             with open(f"/proc/{name}/environ", "rb", buffering=0) as environ:
-                held = b"\0" + environ.read() + b"\0"
-            if all(b"\0" + mark + b"\0" in held for mark in marks) and not _is_guard(name):
-                if pidfd is None:
-                    os.kill(int(name), signal.SIGKILL)
-                else:
-                    # Through the descriptor: the number may be somebody else's by now.
-                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-                killed += 1
+                held = environ.read()
+            if not all(holds(held, mark) for mark in marks) or _is_guard(name):
+                continue
+            if not kin.includes(int(name), held, marks[0]):
+                continue
+            if pidfd is None:
+                os.kill(int(name), signal.SIGKILL)
+            else:
+                # Through the descriptor: the number may be somebody else's by now.
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            killed += 1
         except OSError:
             # Another user's, or gone meanwhile: neither is ours.
             continue

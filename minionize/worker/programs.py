@@ -20,6 +20,7 @@ from minionize.worker.delivery import BACKLOG
 from minionize.worker.guard import Guard, kill_marked
 from minionize.worker.hooks import Hooked
 from minionize.worker.judging import judge, verdicts
+from minionize.worker.kin import Kin
 from minionize.worker.launching import Launcher, NotStarted, by_callback, spool_folder
 from minionize.worker.output import above_standard
 from minionize.worker.program_output import ProgramOutput
@@ -372,7 +373,7 @@ class ProgramCrew:
     def _kill_strays(self, param_id: str) -> None:
         """Also what left the process group of a run that was to end."""
         marks = (f"MINION_ID={self._minion_id}", f"MINION_PARAM_ID={param_id}")
-        self._strays += kill_marked(tuple(mark.encode() for mark in marks))
+        self._strays += kill_marked(tuple(mark.encode() for mark in marks), Kin(os.getpid()))
 
     def close(self) -> None:
         """End everything, and release files and processes. May be repeated."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from minionize.callbacks.func import FuncCallback
 from minionize.errors import UsageError
+from minionize.settings.machine import job
 from minionize.values import RUN_VARIABLES
 from minionize.worker.output import open_unlinked
 
@@ -145,7 +146,7 @@ class Nursery:
 def _environment(env: Mapping[str, str], told: Mapping[str, Any]) -> dict[str, str]:
     """The environment of the functions; without what an outer minion says of its own run."""
     mine = {name: value for name, value in env.items() if name not in RUN_VARIABLES}
-    mine["MINION_ID"] = told["minion_id"]
+    mine["MINION_ID"], mine["MINION_JOB"] = told["minion_id"], job(env)
     if told["deadline"] is not None:
         mine["MINION_DEADLINE"] = f"{told['deadline']:.0f}"
     return mine
