@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from minionize.contracts.crew import Crew, Outcome
 from minionize.contracts.engine import Engine
@@ -23,7 +24,17 @@ from minionize.worker.summary import Summary
 from minionize.worker.waiting import Waiting
 from minionize.worker.watching import Watching
 
+if TYPE_CHECKING:
+    from minionize.worker.wall_time import WallTime
+
 _AFTER_KILL_S = 5.0
+_ASK_BEFORE_S = 10.0
+"""So long before its time is over a minion asks the scheduler whether that is still so."""
+_ANSWER_EVERY_S = 0.1
+_LATE_S = 3.0
+"""So long after that time an answer is waited for: a part of the grace of what runs."""
+_SAME_S = 2.0
+"""Ends that differ by less are the same: clocks do."""
 _NEVER = float("inf")
 
 
@@ -61,11 +72,18 @@ class Ending:
         """Why nothing more is leased; empty while there is no reason."""
         self.kill_at = _NEVER
         """When the grace of what runs is over."""
-        left_s = stop_in_s(settings, time_now)
-        self.at = now + left_s
-        """When the time of this minion is over."""
-        self.leases_until = now + lease_in_s(settings, left_s)
+        self.at = self.leases_until = _NEVER
+        """When the time of this minion is over; and until when it takes params."""
         self._began = now
+        self._clocks = time_now - now
+        self._wall_time: WallTime | None = None
+        if settings.deadline is not None:
+            from minionize.worker.wall_time import WallTime
+
+            self._wall_time = WallTime.of(settings, time_now)
+        self._ask_at = _NEVER
+        """When the scheduler is asked for the end of the job, or for the answer."""
+        self._ends_at(settings, now)
         self._stops_before = 0
         self._status: int | None = None
         """None: what the queue says in the end."""
@@ -73,24 +91,69 @@ class Ending:
         """Started again it would go on: not with as little time as it had from the beginning."""
         self._leave_at = _NEVER
 
+    def _ends_at(self, settings: Settings, now: float) -> None:
+        """Count the time from these settings on."""
+        left_s = stop_in_s(settings, now + self._clocks)
+        self._settings = settings
+        self.at, self.leases_until = now + left_s, now + lease_in_s(settings, left_s)
+        self._ask_at = _NEVER if self._wall_time is None else self.leases_until - _ASK_BEFORE_S
+
+    @property
+    def due_at(self) -> float:
+        """When `look` has something to do at the latest."""
+        return min(self.at, self._ask_at)
+
+    def _ask(self, now: float) -> None:
+        """Ask the scheduler for the end of the job, or see what it has answered."""
+        wall_time = self._wall_time
+        assert wall_time is not None
+        if not wall_time.asking:
+            wall_time.ask(now)
+            self._ask_at = now
+        told = wall_time.answer(now)
+        if told is None:
+            self._ask_at = now + _ANSWER_EVERY_S if wall_time.asking else _NEVER
+            return
+        before = self._settings.deadline or 0.0
+        if abs(told.end - before) > _SAME_S:
+            self._ends_at(self._settings._replace(deadline=told.end), now)
+            if told.end > before and told.line:
+                self._say(told.line)
+        else:
+            # It is asked again at the very end, if that is another time.
+            last = self.at - _ASK_BEFORE_S
+            self._ask_at = last if last > now else _NEVER
+
+    def _is_sure(self, now: float) -> bool:
+        """Whether no answer is to be waited for: it may be that this is not the end."""
+        if self._ask_at == _NEVER:
+            return True
+        return now >= max(self.at, self._began) + _LATE_S
+
     def begin(self) -> None:
         """Heed orders from now on: those of before were for others."""
         self._stops_before = self._engine.orders().stops
 
     def look(self, now: float) -> None:
         """While nothing ends it: signals, orders, its time, too many failures."""
+        if now >= self._ask_at:
+            self._ask(now)
         if self._stopping.why:
             self._end(now, self._stopping.why)
             self._cut_short = self._stopping.by_signal in SCHEDULERS_SIGNALS
         elif self._engine.orders().stops > self._stops_before:
             self._end(now, "minion stop")
-        elif now >= self.at:
+        elif now >= self.at and self._is_sure(now):
             self._end(now, "its time is over")
             self._cut_short = self._began < self.leases_until
         elif self._book.too_many is not None:
             self._end(now, "too many failures in a row", 70)
             self._say(self._book.too_many_line(self._book.too_many))
-        elif now >= self.leases_until and len(self._link.held) > len(self._crew.running()):
+        elif (
+            now >= self.leases_until
+            and self._is_sure(now)
+            and len(self._link.held) > len(self._crew.running())
+        ):
             waiting = self._waiting.take_all() + self._crew.revoke(0.0)
             self._book.give_back(waiting, "too little time left")
             self._flush()
@@ -99,6 +162,8 @@ class Ending:
         """Lease nothing more, give back what has not started, end what runs."""
         self.why = why
         self._status = status
+        if self._wall_time is not None:
+            self._wall_time.close()
         self.kill_at = now + self._settings.grace_s
         self._leave_at = self.kill_at + _AFTER_KILL_S
         self._book.give_back(self._waiting.take_all(), "stopped")
@@ -145,7 +210,7 @@ class Ending:
             self.why = f"{most} params were run"
             self._status = None if self._watching.in_kubernetes else 0
             return True
-        if now >= self.leases_until:
+        if now >= self.leases_until and self._is_sure(now):
             self.why = f"less than {duration(self._settings.min_left_s or 0.0)} left"
             self._cut_short = self._began < self.leases_until
             return True

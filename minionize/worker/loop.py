@@ -262,7 +262,7 @@ class Worker:
     def _due_at(self) -> float:
         """When the loop must look after something at the latest."""
         ending = self._ending
-        due_at = min(self._beating.at, ending.at, ending.kill_at, self._watching.show_at)
+        due_at = min(self._beating.at, ending.due_at, ending.kill_at, self._watching.show_at)
         flush_at = self._link.flush_at
         return due_at if flush_at is None or flush_at > due_at else flush_at
 
