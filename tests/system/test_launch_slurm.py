@@ -93,6 +93,20 @@ def test_the_wall_time_costs_nothing(site: SlurmSite) -> None:
     ]
 
 
+def test_a_wall_time_that_was_made_longer(site: SlurmSite) -> None:
+    """By the end that it was told at first it asks, and goes on."""
+    site.feed(1)
+    begun = site.folder / "begun"
+    site.launch("--wall-time", "1m", "-O", "warn=10", "--grace", "1",
+                command=["sh", "-c", f"echo >>{begun}; sleep 65"])  # fmt: skip
+    until(begun.exists, site.told)
+    site.slurm.ok("scontrol", "update", "jobid=1_1", "timelimit=5")
+    until(lambda: site.stats().drained, site.told, timeout_s=PATIENCE_S)
+    assert (site.stats().done, site.attempts()) == (1, set())
+    assert begun.read_text() == "\n"
+    assert "this job ends at" in site.minion("logs")
+
+
 def test_cancelled_minions_give_back(site: SlurmSite) -> None:
     site.feed(9)
     begun = site.folder / "begun"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -19,6 +21,9 @@ from minionize.launch.values import Launch
 
 TIMEOUT_S = 30.0
 _HOME_CONFIG = "~/.kube/config"
+_TRIES = 3
+_AGAIN_S = 2.0
+"""So long, and so often, a Job is created again whose creation was not answered."""
 _WATCH_S = 240
 """A watch is renewed after this, before something between cuts it off."""
 
@@ -96,7 +101,8 @@ def _connect(place: Place) -> Cluster:
             file = place.kubeconfig or None
             config.load_kube_config(file, context or None, made)
             contexts, current = config.list_kube_config_contexts(file)
-            chosen = {one["name"]: one for one in contexts}.get(context) or current
+            # load_kube_config has refused a context that is not there.
+            chosen = {one["name"]: one for one in contexts}[context] if context else current
             context = chosen["name"]
             namespace = namespace or chosen["context"].get("namespace") or "default"
         else:
@@ -154,21 +160,47 @@ class Cluster:
         with self._said(f"create namespace {self.place.namespace}", fine=[409]):
             self._core.create_namespace(body, _request_timeout=TIMEOUT_S)
 
-    def create_job(self, job: Mapping[str, Any]) -> str:
-        """Its name."""
-        with self._said("create the Job"):
-            made = self._batch.create_namespaced_job(
-                self.place.namespace, job, _request_timeout=TIMEOUT_S
-            )
-        return str(made.metadata.name)
+    def create_job(self, job: Mapping[str, Any]) -> tuple[str, str]:
+        """Its name and uid. Where no answer comes it may be there all the same: so the name is
+        ours, and the same one is created again."""
+        metadata = dict(job["metadata"])
+        name = metadata["name"] = metadata["generateName"] + secrets.token_hex(4)
+        body = {**job, "metadata": metadata}
+        for tried in range(1, _TRIES + 1):
+            try:
+                # 409: it is there, by an attempt whose answer was lost.
+                with self._said("create the Job", fine=[409]):
+                    made = self._batch.create_namespaced_job(
+                        self.place.namespace, body, _request_timeout=TIMEOUT_S
+                    )
+                    return str(made.metadata.name), made.metadata.uid or ""
+                seen = self.job(name)
+                if seen is not None:
+                    return seen.name, seen.uid
+            except Unreachable:
+                if tried == _TRIES:
+                    raise
+            time.sleep(_AGAIN_S)
+        raise LaunchRefused(f"kubernetes: Job {name} was created, and is gone: launch again")
 
-    def delete_job(self, name: str) -> None:
-        """And its pods, gently. It stays visible until they have ended."""
-        with self._said(f"delete Job {name}", fine=[404]):
+    def delete_job(self, job: JobSeen) -> None:
+        """And its pods, gently. It stays visible until they have ended. LaunchRefused if the
+        server has it as before."""
+        body = {"propagationPolicy": "Foreground", "preconditions": {"uid": job.uid}}
+        with self._said(f"delete Job {job.name}", fine=[404]):
             self._batch.delete_namespaced_job(
-                name, self.place.namespace, propagation_policy="Foreground",
-                _request_timeout=TIMEOUT_S,
-            )  # fmt: skip
+                job.name, self.place.namespace, body=body, _request_timeout=TIMEOUT_S
+            )
+        after = self.job(job.name)
+        if after is not None and after.uid == job.uid and not after.leaving:
+            raise LaunchRefused(
+                f"kubernetes: Job {job.name} was told to end, and goes on: see kubectl describe job"
+            )
+
+    @property
+    def url(self) -> str:
+        """Of the server."""
+        return self._url
 
     def jobs(self, names: Sequence[str]) -> list[JobSeen]:
         """Those of them that are there."""

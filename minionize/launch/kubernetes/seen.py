@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from minionize.launch.values import Job, JobState
+from minionize.launch.kubernetes.manifest import CONTAINER
+from minionize.launch.values import FINE, Job, JobState
 
 INDEX = "batch.kubernetes.io/job-completion-index"
 _AGAIN = 75
@@ -27,6 +28,10 @@ class PodSeen(NamedTuple):
     leaving: bool = False
     started: bool = False
     """Whether there is, or was, a container with output."""
+    owner: str = ""
+    """The uid of its Job."""
+    beside: tuple[str, ...] = ()
+    """Containers that run on, now that the minion has ended."""
 
 
 class JobSeen(NamedTuple):
@@ -40,13 +45,19 @@ class JobSeen(NamedTuple):
     """Complete or Failed; empty while it is neither."""
     why: str = ""
     leaving: bool = False
+    uid: str = ""
+    suspended: str = ""
+    """Why it gets no pods, and what helps; empty where it is not suspended."""
 
 
 def pod_seen(pod: Mapping[str, Any]) -> PodSeen:
     """From the JSON of a pod."""
     metadata, status = pod["metadata"], pod.get("status", {})
     labels = metadata.get("labels") or {}
-    container = ((status.get("containerStatuses") or [{}])[0].get("state")) or {}
+    # Others may have been put beside it (`istio-proxy`), and the names are in order.
+    containers = {one["name"]: one.get("state") or {}
+                  for one in status.get("containerStatuses") or []}  # fmt: skip
+    container = containers.pop(CONTAINER, {})
     ended, waiting = container.get("terminated") or {}, container.get("waiting") or {}
     return PodSeen(
         name=metadata["name"],
@@ -60,6 +71,8 @@ def pod_seen(pod: Mapping[str, Any]) -> PodSeen:
         why=_why(status, ended, waiting),
         leaving=bool(metadata.get("deletionTimestamp")),
         started=bool(ended or container.get("running")),
+        owner=labels.get("batch.kubernetes.io/controller-uid") or labels.get("controller-uid", ""),
+        beside=tuple(name for name, state in containers.items() if ended and state.get("running")),
     )
 
 
@@ -94,6 +107,22 @@ def job_seen(job: Mapping[str, Any]) -> JobSeen:
         ended=over[0]["type"] if over else "",
         why=over[0].get("message", "") if over else "",
         leaving=bool(metadata.get("deletionTimestamp")),
+        uid=metadata.get("uid", ""),
+        suspended=_suspended(metadata) if spec.get("suspend") and not over else "",
+    )
+
+
+def _suspended(metadata: Mapping[str, Any]) -> str:
+    queue = (metadata.get("labels") or {}).get("kueue.x-k8s.io/queue-name")
+    if queue:
+        return (
+            f"suspended until Kueue admits it to queue {queue}: kubectl describe workloads -n "
+            f"{metadata.get('namespace', 'default')} tells why it waits"
+        )
+    patch = '{"spec":{"suspend":false}}'
+    return (
+        "suspended, by a person or a system that admits Jobs, as Kueue: "
+        f"kubectl patch job {metadata['name']} -p '{patch}' lets it go on"
     )
 
 
@@ -125,6 +154,9 @@ def _with_pod(job: JobSeen, pod: PodSeen) -> Job:
 def _state(job: JobSeen, pod: PodSeen) -> tuple[JobState, str]:
     if pod.phase == "Succeeded" or pod.number in job.completed:
         return JobState.ENDED, ""
+    if pod.phase == "Running" and pod.beside and pod.exit_status is not None:
+        state = JobState.ENDED if pod.exit_status in FINE else JobState.FAILED
+        return state, _kept(pod)
     if pod.phase == "Running":
         return JobState.RUNNING, "stopping" if pod.leaving else ""
     if pod.phase == "Pending" and not (job.leaving or pod.leaving):
@@ -133,6 +165,8 @@ def _state(job: JobSeen, pod: PodSeen) -> tuple[JobState, str]:
     if job.leaving:
         return JobState.CANCELLED, how
     if not job.ended and pod.number not in job.failed:
+        if job.suspended:
+            return JobState.PENDING, job.suspended
         return JobState.PENDING, f"to be replaced: {how}" if how else "to be replaced"
     if pod.exit_status == _AGAIN:
         return JobState.ENDED, how
@@ -149,4 +183,13 @@ def _without_pod(job: JobSeen, index: int, why: str) -> Job:
         return Job(name, JobState.FAILED, detail=job.why)
     if job.ended:
         return Job(name, JobState.ENDED)
-    return Job(name, JobState.PENDING, detail=why)
+    return Job(name, JobState.PENDING, detail=job.suspended or why)
+
+
+def _kept(pod: PodSeen) -> str:
+    """Said of a minion that has ended, in a pod that has not."""
+    return (
+        f"exit {pod.exit_status}, but container {', '.join(pod.beside)} runs on and keeps the Job "
+        "from ending: have it put into no minion's pod (-O label= or -O annotation=, as its "
+        "injector wants), then cancel and launch again"
+    )
