@@ -16,7 +16,7 @@ from minionize.launch import Job, JobState, Launch, launcher
 from minionize.launch.kubernetes import render
 from minionize.launch.kubernetes.following import stamp_ns
 from minionize.launch.kubernetes.manifest import job, literal, prefix
-from minionize.launch.kubernetes.seen import JobSeen, PodSeen, indexes, jobs_of
+from minionize.launch.kubernetes.seen import JobSeen, PodSeen, indexes, job_seen, jobs_of, pod_seen
 
 GOLDEN = Path(__file__).parent / "golden_kubernetes"
 
@@ -251,3 +251,50 @@ def test_a_home_is_given_where_the_image_has_none_that_can_be_written(
     (container,) = made["spec"]["template"]["spec"]["containers"]
     found = {each["name"]: each.get("value") for each in container["env"]}
     assert found.get("HOME") == home
+
+
+def _status(**containers: dict[str, Any]) -> dict[str, Any]:
+    statuses = [
+        {"name": name.replace("_", "-"), "state": state} for name, state in containers.items()
+    ]
+    return {
+        "metadata": {"name": "j-0-x", "uid": "u", "creationTimestamp": "1",
+                     "labels": {"job-name": "j", "batch.kubernetes.io/controller-uid": "7"}},
+        "spec": {}, "status": {"phase": "Running", "containerStatuses": statuses},
+    }  # fmt: skip
+
+
+UP: dict[str, Any] = {"running": {"startedAt": "1"}}
+
+
+@pytest.mark.parametrize(
+    ("containers", "state", "detail"),
+    [
+        ({"istio": UP, "minion": UP}, RUNNING, ""),
+        ({"istio": {"terminated": {"exitCode": 1}}, "minion": UP}, RUNNING, ""),
+        ({"istio": UP, "minion": {"terminated": {"exitCode": 0}}}, ENDED, "exit 0, but "),
+        ({"minion": {"terminated": {"exitCode": 75}}, "other": UP, "z": UP}, ENDED,
+         "exit 75, but container other, z runs on"),
+        ({"istio": UP, "minion": {"terminated": {"exitCode": 70}}}, FAILED, "exit 70, but "),
+        ({"istio": UP}, RUNNING, ""),
+    ],
+)  # fmt: skip
+def test_the_container_called_minion_counts(
+    containers: dict[str, Any], state: JobState, detail: str
+) -> None:
+    seen = pod_seen(_status(**containers))
+    assert seen.owner == "7"
+    (job,) = jobs_of(JobSeen("j", 1), [seen])
+    assert job.state is state
+    assert job.detail.startswith(detail) and bool(job.detail) == bool(detail)
+
+
+def test_a_suspended_job_has_pods_that_are_not_replaced() -> None:
+    body = {"metadata": {"name": "j", "uid": "7"}, "spec": {"completions": 2, "suspend": True}}
+    seen = job_seen(body)
+    assert seen.uid == "7" and "kubectl patch job j -p" in seen.suspended
+    found = jobs_of(seen, [_pod(0, "Failed", exit_status=75)], "no quota")
+    assert found == [Job("j-0-x", PENDING, "", seen.suspended),
+                     Job("j-1", PENDING, "", seen.suspended)]  # fmt: skip
+    over = {**body, "status": {"conditions": [{"type": "Failed", "status": "True"}]}}
+    assert not job_seen(over).suspended
