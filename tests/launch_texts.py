@@ -47,7 +47,8 @@ OAR = r"""#!/usr/bin/env bash
 #OAR -d /home/ann/it's here
 #OAR -O /shared/my runs/launches/logs/my-scan.%jobid%.out
 #OAR -E /shared/my runs/launches/logs/my-scan.%jobid%.out
-""" + END.replace("REQUEUE", "--requeue ")
+
+set --""" + END.replace("REQUEUE", "--requeue ")
 
 SLURM = (
     r"""#!/usr/bin/env bash

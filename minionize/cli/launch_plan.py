@@ -147,7 +147,12 @@ def _here() -> str:
 
 def _minionize(text: str | None, module: Launcher) -> tuple[str, ...]:
     if text is not None:
-        return command_words(text)
+        words = command_words(text)
+        if os.path.isfile(words[0]) and not os.access(words[0], os.X_OK):
+            raise UsageError(
+                f"--minionize: {words[0]} is no program: chmod +x it, or name the one that runs it"
+            )
+        return words
     if not module.SHARES_FILES:
         return ("minionize",)
     beside = os.path.join(os.path.dirname(sys.executable), "minionize")

@@ -1,4 +1,4 @@
-"""What becomes of jobs that may be another's: they are left alone, and that is said."""
+"""By what a job is known to be ours; and what becomes of jobs that may be another's."""
 
 from __future__ import annotations
 
@@ -6,6 +6,17 @@ from collections.abc import Sequence
 
 from minionize.errors import LaunchRefused
 from minionize.launch.values import Job
+
+OLD_S = 600
+"""So long before its record was written a launch may have been submitted."""
+CLOCKS_S = 60
+"""So far may the clocks of two hosts differ."""
+
+
+def marked(mark: str, array: int | str = "") -> str:
+    """The argument of a launch's script, the same in no other launch: in its first array, in its
+    second. It does nothing there, and the scheduler shows it with the job."""
+    return f"minionize={mark}" + (f"-{array}" if array != "" else "")
 
 
 def leave_alone(jobs: Sequence[Job], told: int) -> None:

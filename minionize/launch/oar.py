@@ -6,15 +6,19 @@ import json
 import math
 import os
 import re
+import secrets
 import shlex
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from minionize.errors import LaunchRefused, UsageError
 from minionize.launch import commands, files
 from minionize.launch.contract import Key
-from minionize.launch.oar_states import is_cancelled, job_of_oarstat
+from minionize.launch.environment import submitting
+from minionize.launch.identity import leave_alone, marked
+from minionize.launch.oar_states import is_cancelled, is_of, is_told, job_of_oarstat
 from minionize.launch.script import (
     SETUP,
     clock,
@@ -27,7 +31,7 @@ from minionize.launch.script import (
     write_script,
     yes,
 )
-from minionize.launch.values import Job, Launch, LogLine, Submitted
+from minionize.launch.values import Job, JobState, Launch, LogLine, Submitted
 from minionize.settings import parsing
 
 SHARES_FILES = True
@@ -54,9 +58,19 @@ KEYS = {
 
 _NAME = "OAR"
 _DOWN = "see whether OAR's server and its database are up, then try again"
-_REMEDIES = (("DB connection error", _DOWN), ("Could not connect to the socket", _DOWN))
+_REMEDIES = (
+    ("DB connection error", _DOWN),
+    ("Could not connect to the socket", _DOWN),
+    (
+        "Invalid stdout file name",
+        "OAR takes letters, digits, blanks and _ . - there: have the queue in such a folder",
+    ),
+)
 """What its commands say, and what helps then."""
 _USR2 = 12
+_CANCEL_S = 20.0
+"""So long after `oardel` a job may still be as before."""
+_LOOK_EVERY_S = 0.5
 _AT_ONCE = 20
 """Jobs that `oardel` tells at a time: to each it goes by ssh."""
 
@@ -68,7 +82,8 @@ def render(launch: Launch) -> str:
     if yes(launch, "idempotent", default=True) and not {"--requeue", "--no-requeue"} & {*options}:
         # It could ask OAR whether its job is idempotent, but not on nodes without `oarstat`.
         launch = replace(launch, minionize_options=(*options, "--requeue"))
-    return script(launch, directives)
+    # Its argument is the launch's mark, and not for files that `setup` sources.
+    return script(launch, directives, ["set --"])
 
 
 def submit(launch: Launch) -> Submitted:
@@ -76,18 +91,59 @@ def submit(launch: Launch) -> Submitted:
     has blanks."""
     assert launch.folder is not None
     path = write_script(launch.folder, launch.name, render(launch))
-    options = [word for option in _options(launch) for word in option]
-    said = _run(["oarsub", *options, shlex.quote(path)])
+    if not os.access(path, os.X_OK):
+        raise UsageError(
+            f"{path} can't be executed, and OAR would find that out later: mount its disk without "
+            "noexec, or have the queue elsewhere"
+        )
+    mark = secrets.token_hex(6)
+    log = _log(launch, mark)
+    options = [word for option in _options(launch, log) for word in option]
+    jobs = _oarsub([*options, f"{shlex.quote(path)} {marked(mark)}"], mark)
+    submitted = files.submitted(launch, "oar", jobs, log)
+    return replace(submitted, details={"mark": mark})
+
+
+def _oarsub(words: Sequence[str], mark: str) -> list[str]:
+    """The jobs that were submitted. Where no answer comes, they are looked for by their mark."""
+    try:
+        said = commands.run(["oarsub", *words], _NAME, _REMEDIES, submitting(os.environ))
+    except commands.Unanswered:
+        where = f"command LIKE '%{marked(mark)}'"
+        jobs = sorted(_asked(where), key=int)
+        if not jobs:
+            raise
+        return jobs
     jobs = re.findall(r"^OAR_JOB_ID=([0-9]+)$", said, re.MULTILINE)
     if not jobs:
         raise LaunchRefused(f"oarsub named no job: {' '.join(said.split())}")
-    return files.submitted(launch, "oar", jobs, _log(launch))
+    return jobs
 
 
 def states(submitted: Sequence[Submitted]) -> Sequence[Job]:
     """One `oarstat` for all, and for those that took the places of killed ones."""
-    jobs = [job_of_oarstat(id, row) for id, row in _rows(submitted).items()]
+    rows = _rows(submitted)
+    jobs = [job_of_oarstat(id, row) for id, row in _ours(rows, submitted).items()]
+    known = {job.id for job in jobs}
+    for id in (id for each in submitted for id in each.job_ids if id not in known):
+        why = "OAR has another job of that number" if id in rows else "OAR has no such job"
+        jobs.append(Job(id, JobState.UNKNOWN, "", f"{why}: was it launched at another site?"))
     return sorted(jobs, key=lambda job: int(job.id))
+
+
+def _ours(
+    rows: Mapping[str, dict[str, Any]], submitted: Sequence[Submitted]
+) -> dict[str, dict[str, Any]]:
+    """Those of these rows that are surely of these launches."""
+    by_id = {id: each for each in submitted for id in each.job_ids}
+    found: dict[str, dict[str, Any]] = {}
+    for id, row in sorted(rows.items(), key=lambda pair: int(pair[0])):
+        # One that took the place of another has a number above it.
+        whose = by_id.get(id) or by_id.get(str(row.get("resubmit_job_id")))
+        if whose is not None and is_of(row, whose):
+            found[id] = row
+            by_id[id] = whose
+    return found
 
 
 def _rows(submitted: Sequence[Submitted]) -> dict[str, dict[str, Any]]:
@@ -95,13 +151,17 @@ def _rows(submitted: Sequence[Submitted]) -> dict[str, dict[str, Any]]:
     wanted = [job for each in submitted for job in each.job_ids]
     while wanted:
         ids = ",".join(wanted)
-        where = f"job_id IN ({ids}) OR resubmit_job_id IN ({ids})"
-        said = _run(["oarstat", "--json", "--full", "--sql", where])
-        rows: dict[str, dict[str, Any]] = json.loads(said) if said.strip() else {}
+        rows = _asked(f"job_id IN ({ids}) OR resubmit_job_id IN ({ids})")
         # A job that was started again may have been killed again.
         wanted = [id for id in rows if id not in found and id not in wanted]
         found.update(rows)
     return found
+
+
+def _asked(where: str) -> dict[str, dict[str, Any]]:
+    said = _run(["oarstat", "--json", "--full", "--sql", where])
+    rows: dict[str, dict[str, Any]] = json.loads(said) if said.strip() else {}
+    return rows
 
 
 def logs(submitted: Submitted, *, follow: bool) -> Iterator[LogLine]:
@@ -112,9 +172,7 @@ def logs(submitted: Submitted, *, follow: bool) -> Iterator[LogLine]:
 def cancel(submitted: Submitted) -> int:
     """INT to what runs, as of a person's Ctrl-C: it gives back what it holds, and ends with no 99,
     for which OAR would start it again. What waits, and what was told before, is deleted."""
-    alive = {
-        id: row for id, row in _rows([submitted]).items() if job_of_oarstat(id, row).state.alive
-    }
+    alive, unknown = _alive(submitted), _unknown(submitted)
     running = [
         id for id, row in alive.items() if row.get("state") == "Running" and not is_cancelled(row)
     ]
@@ -125,10 +183,27 @@ def cancel(submitted: Submitted) -> int:
             _run(["oardel", "--signal", "INT", *running[at : at + _AT_ONCE]])
     except commands.Refused:
         # Some ended meanwhile, or their nodes don't answer.
-        rows = _rows([submitted])
-        left = [id for id in running if job_of_oarstat(id, rows[id]).state.alive]
-        _delete([id for id in left if not is_cancelled(rows[id])])
+        _delete([id for id, row in _alive(submitted).items()
+                 if id in running and not is_cancelled(row)])  # fmt: skip
+    until = time.monotonic() + _CANCEL_S
+    while left := [id for id, row in _alive(submitted).items() if id in alive and not is_told(row)]:
+        if time.monotonic() > until:
+            raise LaunchRefused(
+                f"oardel told {len(alive)} jobs to end, and {len(left)} of them go on: see "
+                f"oarstat -f -j {left[0]}"
+            )
+        time.sleep(_LOOK_EVERY_S)
+    leave_alone(unknown, len(alive))
     return len(alive)
+
+
+def _alive(submitted: Submitted) -> dict[str, dict[str, Any]]:
+    rows = _ours(_rows([submitted]), [submitted])
+    return {id: row for id, row in rows.items() if job_of_oarstat(id, row).state.alive}
+
+
+def _unknown(submitted: Submitted) -> list[Job]:
+    return [job for job in states([submitted]) if not (job.over or job.state.alive)]
 
 
 def _run(argv: Sequence[str]) -> str:
@@ -140,7 +215,7 @@ def _delete(ids: Sequence[str]) -> None:
         _run(["oardel", *ids])
 
 
-def _options(launch: Launch) -> Iterator[tuple[str, str]]:
+def _options(launch: Launch, log: str = "") -> Iterator[tuple[str, str]]:
     """Pairs of option and value; OAR takes a directive's value as it stands, to the line's end."""
     yield "-n", on_one_line("--name", launch.name)
     yield "--array", str(launch.minions)
@@ -167,8 +242,9 @@ def _options(launch: Launch) -> Iterator[tuple[str, str]]:
         yield "--notify", on_one_line("-O notify=", notify)
     if launch.workdir is not None:
         yield "-d", on_one_line("the folder", launch.workdir)
-    yield "-O", on_one_line("the folder", _log(launch))
-    yield "-E", _log(launch)
+    log = log or _log(launch)
+    yield "-O", on_one_line("the folder", log)
+    yield "-E", log
 
 
 def _resources(launch: Launch) -> str:
@@ -192,6 +268,8 @@ def _resources(launch: Launch) -> str:
     return ",".join(filter(None, (resources, f"walltime={clock(launch.wall_time_s)}")))
 
 
-def _log(launch: Launch) -> str:
+def _log(launch: Launch, mark: str = "") -> str:
+    """With the mark of one launch: another site may give the same numbers."""
     folder = launch.folder or launch.workdir or "."
-    return os.path.join(folder, "logs", f"{file_name(launch.name)}.%jobid%.out")
+    name = ".".join(filter(None, (file_name(launch.name), mark, "%jobid%.out")))
+    return os.path.join(folder, "logs", name)

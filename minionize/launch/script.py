@@ -125,7 +125,8 @@ def write_script(folder: str, name: str, text: str) -> str:
         draft = f"{path}.{os.getpid()}"
         with open(draft, "w", encoding="utf-8", errors="surrogateescape") as file:
             file.write(text)
-        os.chmod(draft, 0o755 & ~_umask())
+        # Its owner at least may execute it: a scheduler would find out later.
+        os.chmod(draft, (0o755 & ~_umask()) | 0o700)
         os.replace(draft, path)
     except OSError as error:
         raise UsageError(

@@ -15,7 +15,7 @@ from minionize.errors import LaunchRefused, MinionizeError, UsageError
 from minionize.launch import commands, environment, files
 from minionize.launch import slurm_asking as asking
 from minionize.launch.contract import Key
-from minionize.launch.identity import leave_alone
+from minionize.launch.identity import leave_alone, marked
 from minionize.launch.script import (
     SETUP,
     clock,
@@ -27,7 +27,7 @@ from minionize.launch.script import (
     write_script,
     yes,
 )
-from minionize.launch.slurm_states import LEAVING, Identity, Seen, marked
+from minionize.launch.slurm_states import LEAVING, Identity, Seen
 from minionize.launch.values import Job, JobState, Launch, LogLine, Submitted
 from minionize.settings import parsing
 from minionize.values import RUN_VARIABLES

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from minionize.launch.identity import CLOCKS_S, OLD_S, marked
 from minionize.launch.values import FINE, Job, JobState, Submitted
 
 _PENDING = frozenset({"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED",
@@ -80,7 +81,7 @@ class Seen(NamedTuple):
         command = self.names[len(whose.name) + 1 :]
         if whose.cluster and self.cluster and self.cluster != whose.cluster:
             return False
-        if whose.mark and command and f" {marked(whose.mark)}" not in command:
+        if whose.mark and command and f" {marked(whose.mark)}-" not in command:
             return False
         if self.submitted is None:
             return True
@@ -89,24 +90,13 @@ class Seen(NamedTuple):
             # A record of an older version, or no answer at that time: the mark says it alone, or
             # the time of the record, which was written after `sbatch` was waited for.
             return bool(whose.mark and command) or (
-                self.restarted or whose.at - _OLD_S <= self.submitted <= whose.at + _CLOCKS_S
+                self.restarted or whose.at - OLD_S <= self.submitted <= whose.at + CLOCKS_S
             )
         return self.submitted == told or (self.restarted and self.submitted > told)
 
     def called(self) -> str:
         """What a person may know it by."""
         return self.names.split("|")[0]
-
-
-_OLD_S = 600
-"""So long before its record was written a launch may have been submitted."""
-_CLOCKS_S = 60
-"""So far may the clocks of two hosts differ."""
-
-
-def marked(mark: str, array: int | str = "") -> str:
-    """The argument of a launch's script: in its first array, in its second."""
-    return f"minionize={mark}-{array}"
 
 
 def job_of_squeue(line: str) -> Job:

@@ -39,6 +39,7 @@ def test_oar_plain() -> None:
 #OAR -O /home/ann/q/launches/logs/minions.%jobid%.out
 #OAR -E /home/ann/q/launches/logs/minions.%jobid%.out
 
+set --
 cd -- /home/ann || exit 2
 exec minionize --queue file:minion-queue -- true
 """
