@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from services.account import python
 from services.oar import Oar, lacking
 from services.processes import until
 from sites import OarSite, at_work
@@ -99,9 +100,9 @@ def test_our_own_jobs_only(site: OarSite) -> None:
         "from minionize.launch import commands; commands.PATIENCE_S = 10.0; "
         "from minionize.cli.minion import main; main()"
     )
-    python = site.ok("head", "-1", f"{site.oar.account.home}/bin/minion").strip()[2:]
-    said = site.ok("sh", "-c", f'PATH="{fakes}:$PATH" exec "$@"', "sh", python, "-c", patient,
-                   "launch", "oar", "--minionize", minionize, "-n", "2", "--", "true")  # fmt: skip
+    path = f'PATH="{fakes}:$PATH" PYTHONPATH={site.oar.account.home}/lib exec "$@"'
+    said = site.ok("sh", "-c", path, "sh", str(python()), "-c", patient, "launch", "oar",
+                   "--minionize", minionize, "-n", "2", "--", "true")  # fmt: skip
     id = said.partition(":")[0]
     made = set(site.oar.jobs()) - before
     assert set(_record(site, id)[1]["job_ids"]) == made
