@@ -100,8 +100,8 @@ def test_our_own_jobs_only(site: OarSite) -> None:
         "from minionize.launch import commands; commands.PATIENCE_S = 10.0; "
         "from minionize.cli.minion import main; main()"
     )
-    path = f'PATH="{fakes}:$PATH" PYTHONPATH={site.oar.account.home}/lib exec "$@"'
-    said = site.ok("sh", "-c", path, "sh", str(python()), "-c", patient, "launch", "oar",
+    line = f'PATH="{fakes}:$PATH" PYTHONPATH={site.oar.account.home}/lib exec "$@"'
+    said = site.ok("sh", "-c", line, "sh", str(python()), "-c", patient, "launch", "oar",
                    "--minionize", minionize, "-n", "2", "--", "true")  # fmt: skip
     id = said.partition(":")[0]
     made = set(site.oar.jobs()) - before
