@@ -42,8 +42,9 @@ class Beneath:
     """A folder, held open, and what is done to names beneath it. Paths are relative to it, without
     `..`. Methods raise OSError as the system does, and NotFollowed."""
 
-    def __init__(self, root: str, *, follow: bool = True) -> None:
-        """`follow`: the folder itself may be named by way of a link, as where a person names it."""
+    def __init__(self, root: str, *, follow: bool | None = True) -> None:
+        """`follow`: the folder itself may be named by way of a link, as where a person names it;
+        None: by a link of this user's, or root's, only."""
         self.root = root
         self._follow = follow
         self._fd = -1
@@ -53,13 +54,23 @@ class Beneath:
     def enter(self) -> int:
         """Its descriptor, good for `dir_fd`."""
         if self._fd < 0:
-            fd = _enter(self.root, None) if not self._follow else os.open(self.root, _ENTER)
+            fd = self._open_root()
             inode = os.fstat(fd).st_ino
             if self._inode not in (0, inode):
                 os.close(fd)
                 raise NotFollowed(REPLACED, self.root)
             self._fd, self._inode = fd, inode
         return self._fd
+
+    def _open_root(self) -> int:
+        if self._follow:
+            return os.open(self.root, _ENTER)
+        try:
+            return _enter(self.root, None)
+        except NotFollowed:
+            if self._follow is None and os.lstat(self.root).st_uid in (os.geteuid(), 0):
+                return os.open(self.root, _ENTER)
+            raise
 
     def let_go(self, *, made_anew: bool = False) -> None:
         """Close it; the next use opens the same folder again (`made_anew`: or one that was made in
@@ -82,8 +93,9 @@ class Beneath:
             *folders, name = path.split("/")
             opened = at
             try:
-                for folder in folders:
-                    inner = _enter(folder, opened, self.root)
+                for depth, folder in enumerate(folders, 1):
+                    shown = "/".join((self.root, *folders[:depth]))
+                    inner = _enter(folder, opened, shown=shown)
                     if opened != at:
                         os.close(opened)
                     opened = inner
@@ -185,6 +197,25 @@ class Beneath:
             return
 
 
+class Each(Beneath):
+    """The same where the folder may be moved away and made again meanwhile: it is entered anew
+    each time."""
+
+    def act(self, path: str, do: Callable[[str, int], T]) -> T:
+        """See Beneath."""
+        try:
+            return super().act(path, do)
+        finally:
+            self.let_go(made_anew=True)
+
+    def names(self, path: str = "") -> list[str]:
+        """See Beneath."""
+        try:
+            return super().names(path)
+        finally:
+            self.let_go(made_anew=True)
+
+
 class Anywhere:
     """The same for paths that a person named, or the system: taken as they are."""
 
@@ -220,7 +251,8 @@ def open_plain(
     error calls it."""
     shown = shown or path
     try:
-        fd = os.open(path, flags | _PLAIN, mode, dir_fd=dir_fd)
+        # What is cut off is cut off when it is known what it is.
+        fd = os.open(path, (flags & ~os.O_TRUNC) | _PLAIN, mode, dir_fd=dir_fd)
     except OSError as error:
         if error.errno == errno.ELOOP and is_link(path, dir_fd):
             raise NotFollowed(LINK, shown) from None
@@ -235,6 +267,8 @@ def open_plain(
             raise NotFollowed(NO_FILE, shown)
         if found.st_nlink > 1 and flags & (os.O_WRONLY | os.O_RDWR):
             _refuse_second_names(path, found, dir_fd, shown)
+        if flags & os.O_TRUNC:
+            os.ftruncate(fd, 0)
     except BaseException:
         os.close(fd)
         raise
@@ -264,16 +298,14 @@ def _refuse_second_names(path: str, found: os.stat_result, dir_fd: int | None, s
         os.close(fd)
 
 
-def _enter(
-    name: str, at: int | None, within: str = "", *, shown: str = "", listed: bool = False
-) -> int:
+def _enter(name: str, at: int | None, *, shown: str = "", listed: bool = False) -> int:
     """A descriptor of the folder `name`, which is no link."""
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC if listed else _ENTER
     try:
         return os.open(name, flags | os.O_NOFOLLOW, dir_fd=at)
     except OSError as error:
         if error.errno in (errno.ENOTDIR, errno.ELOOP) and is_link(name, at):
-            raise NotFollowed(LINK, shown or os.path.join(within, name)) from None
+            raise NotFollowed(LINK, shown or name) from None
         raise
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from services.podman import Podman
     from services.pubsub import Pubsub
     from services.pulsar import Shared
+    from services.two_users import TwoUsers
 
 # How long an example takes says more about the machine's other work than about the code.
 settings.register_profile("minionize", deadline=None)
@@ -87,6 +88,17 @@ def pubsub_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pubsub]:
         lacks_server(str(error))
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def pair() -> Iterator[TwoUsers]:
+    """Two users of this machine, of one group, with a folder that both may write to."""
+    from services import two_users
+
+    if lacks := two_users.lacking():
+        lacks_server(lacks)
+    with two_users.two_users() as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

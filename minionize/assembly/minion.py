@@ -94,11 +94,8 @@ class Minion:
             reporter = self._open_reporter(engine, options)
             opened.append(reporter)
             checkpoints = checkpoints_of(engine.url, engine.traits.folder, settings.checkpoint_root)
-            if (
-                settings.checkpoint_root is not None
-                and checkpoints is not None
-                and os.path.isdir(checkpoints.folder)
-            ):
+            begun = checkpoints is not None and checkpoints.check()
+            if begun and settings.checkpoint_root is not None and checkpoints is not None:
                 check_writable(checkpoints.folder)  # somebody else may have begun this queue
             live = self._live()
             crew = make_crew(

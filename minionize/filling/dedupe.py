@@ -16,8 +16,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, cast
 
+from minionize.beneath import REPLACED, NotFollowed, open_plain
 from minionize.contracts.engine import ForgetsDone, Queue
-from minionize.errors import EngineUnavailable, NoSuchQueue, NotSupported
+from minionize.errors import EngineUnavailable, NoSuchQueue, NotSupported, UsageError
 from minionize.filling.canonical import content_hash
 from minionize.filling.streaming import PERIOD_S
 from minionize.values import State, Stats
@@ -116,7 +117,9 @@ class Deduper:
             return
         path = os.path.join(self._folder, LOCK)
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            fd = open_plain(path, os.O_RDWR | os.O_CREAT)
+        except NotFollowed as error:
+            raise UsageError(f"{path}: {error.strerror}") from error
         except OSError as error:
             raise _unavailable(path, error) from error
         try:
@@ -153,6 +156,8 @@ class Deduper:
             return index
         assert self._folder is not None
         path = os.path.join(self._folder, INDEX)
+        for name in (path, f"{path}-journal"):
+            _refuse_foreign(name)
         try:
             return self._caught_up(path)
         except sqlite3.DatabaseError:
@@ -169,7 +174,7 @@ class Deduper:
 
     def _caught_up(self, path: str) -> sqlite3.Connection:
         _forget_pages(path)
-        index = _opened(path)
+        index = _opened_in_place(path)
         try:
             [through] = index.execute("SELECT max(through) FROM place").fetchone()
             through = through or 0
@@ -219,8 +224,54 @@ class Deduper:
             return Stats(put=0)
 
 
+def _refuse_foreign(path: str) -> None:
+    """UsageError for what is no plain file, or has a second name: SQLite would follow it."""
+    try:
+        os.close(open_plain(path, os.O_RDWR))
+    except NotFollowed as error:
+        raise UsageError(f"{path}: {error.strerror}") from error
+    except OSError:
+        return  # there is none, or SQLite says what is wrong
+
+
+def _opened_in_place(path: str) -> sqlite3.Connection:
+    """The index at `path`, and nothing that a link led to since that was looked at."""
+    try:
+        fd = open_plain(path, os.O_RDWR | os.O_CREAT)
+    except NotFollowed as error:
+        raise UsageError(f"{path}: {error.strerror}") from error
+    except OSError as error:
+        raise sqlite3.OperationalError(error.strerror) from error
+    try:
+        mine = os.fstat(fd)
+        index = sqlite3.connect(path, timeout=60, isolation_level=None)
+        try:
+            index.execute("PRAGMA trusted_schema = OFF")
+            index.execute("PRAGMA schema_version").fetchone()  # opens it
+            if not _has_open_twice(mine):
+                raise UsageError(f"{path}: {REPLACED}")
+        except BaseException:  # Ctrl-C as well
+            index.close()
+            raise
+    finally:
+        os.close(fd)
+    return _prepared(index)
+
+
+def _has_open_twice(there: os.stat_result) -> bool:
+    """Whether this process has that file open by more than one descriptor."""
+    count = 0
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            count += os.path.samestat(os.fstat(int(name)), there)
+    return count > 1
+
+
 def _opened(path: str) -> sqlite3.Connection:
-    index = sqlite3.connect(path, timeout=60, isolation_level=None)
+    return _prepared(sqlite3.connect(path, timeout=60, isolation_level=None))
+
+
+def _prepared(index: sqlite3.Connection) -> sqlite3.Connection:
     try:
         index.executescript(_TABLES)
         # One transaction all along: without it each look-up would ask for the file's lock.
@@ -240,7 +291,7 @@ def _forget_pages(path: str) -> None:
     """Drop what this host's cache holds of the index: FUSE does not ask the server again when
     another host wrote it."""
     with contextlib.suppress(FileNotFoundError):
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = open_plain(path, os.O_RDONLY)
         try:
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
         finally:

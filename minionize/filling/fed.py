@@ -9,6 +9,9 @@ import time
 from hashlib import blake2b
 from typing import Any
 
+from minionize.beneath import NotFollowed, open_plain
+from minionize.errors import UsageError
+
 NAME = "fed.jsonl"
 
 
@@ -31,7 +34,13 @@ class Fingerprint:
 def fed_before(folder: str, fingerprint: str) -> dict[str, Any] | None:
     """The newest record of the same contents: `name`, `at_s` (Unix time), `params`; or None."""
     found = None
-    with contextlib.suppress(OSError), open(os.path.join(folder, NAME), "rb") as file:
+    try:
+        file = open(open_plain(os.path.join(folder, NAME), os.O_RDONLY), "rb")  # noqa: SIM115
+    except NotFollowed as error:
+        raise UsageError(f"{error.filename}: {error.strerror}") from error
+    except OSError:
+        return None
+    with contextlib.suppress(OSError), file:
         for line in file:
             # A feeder that died may have left half a line: then nothing is known of its feed.
             with contextlib.suppress(ValueError, TypeError, KeyError):
@@ -46,9 +55,7 @@ def remember_fed(folder: str, fingerprint: str, name: str, params: int) -> None:
     record = {"of": fingerprint, "name": name, "at_s": round(time.time(), 3), "params": params}
     line = json.dumps(record) + "\n"
     with contextlib.suppress(OSError):
-        fd = os.open(
-            os.path.join(folder, NAME), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666
-        )
+        fd = open_plain(os.path.join(folder, NAME), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
             os.write(fd, line.encode())
         finally:

@@ -6,6 +6,8 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
+from minionize.beneath import Each
+
 if TYPE_CHECKING:
     from io import BufferedReader
 
@@ -30,6 +32,7 @@ class Parts:
 
     def __init__(self, folder: str, minion: str, header: bytes, *, rotate_bytes: int) -> None:
         self._folder = folder
+        self._place = Each(folder, follow=None)
         self._minion = minion
         self._header = header
         self._rotate_bytes = rotate_bytes
@@ -59,7 +62,7 @@ class Parts:
         if self._descriptor < 0:
             return False
         try:
-            there = os.stat(self._path(self._number))
+            there = self._place.stat(part_name(self._minion, self._number))
             return not os.path.samestat(there, os.fstat(self._descriptor))
         except FileNotFoundError:
             return True
@@ -78,7 +81,7 @@ class Parts:
         if packer is None:
             if not self._unpacked:
                 return False
-            packer = _Packer(self._path(self._unpacked.pop(0)))
+            packer = _Packer(self._place, part_name(self._minion, self._unpacked.pop(0)))
         self._packer = None
         try:
             if not packer.step():
@@ -93,14 +96,12 @@ class Parts:
         """Close the current part; `append` would begin a new one."""
         self._end()
 
-    def _path(self, number: int) -> str:
-        return os.path.join(self._folder, part_name(self._minion, number))
-
     def _begin(self) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         number = self._number + 1
+        name = part_name(self._minion, number)
         try:
-            descriptor = os.open(self._path(number), flags, 0o666)
+            descriptor = self._place.open(name, flags)
         except FileNotFoundError:
             if self._number:
                 # The folder vanished under us. Only it is made again: a queue that was
@@ -108,7 +109,7 @@ class Parts:
                 os.mkdir(self._folder)
             else:
                 os.makedirs(self._folder, exist_ok=True)
-            descriptor = os.open(self._path(number), flags, 0o666)
+            descriptor = self._place.open(name, flags)
         self._number = number
         self._descriptor = descriptor
         self._size = os.fstat(descriptor).st_size
@@ -151,12 +152,12 @@ class _Packer:
     So after a crash at any moment the plain part, the packed one, or both are there whole.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, place: Each, name: str) -> None:
         import zlib
 
-        self._path = path
-        folder, name = os.path.split(path)
-        self._draft = os.path.join(folder, f".{name}.gz.tmp")
+        self._place = place
+        self._name = name
+        self._draft = f".{name}.gz.tmp"
         self._source: BufferedReader | None = None
         self._descriptor = -1
         # 31: a gzip header and trailer, as gunzip and zcat expect them.
@@ -165,25 +166,25 @@ class _Packer:
     def step(self) -> bool:
         """Pack one piece; True when the part is packed and in place."""
         if self._source is None:
-            self._source = open(self._path, "rb")  # noqa: SIM115
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-            self._descriptor = os.open(self._draft, flags, 0o666)
+            self._source = open(self._place.open(self._name, os.O_RDONLY), "rb")  # noqa: SIM115
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+            self._descriptor = self._place.open(self._draft, flags)
         piece = self._source.read(PIECE_BYTES)
         if piece:
             self._write(self._deflater.compress(piece))
             return False
         self._write(self._deflater.flush())
         os.fsync(self._descriptor)
-        os.rename(self._draft, f"{self._path}.gz")
+        self._place.rename(self._draft, f"{self._name}.gz")
         self._close()
-        os.unlink(self._path)
+        self._place.unlink(self._name)
         return True
 
     def abandon(self) -> None:
         """Leave the part unpacked."""
         self._close()
         try:
-            os.unlink(self._draft)
+            self._place.unlink(self._draft)
         except OSError:
             # It may be gone with its folder; a draft that stays is ignored by readers.
             return
@@ -210,20 +211,19 @@ class FolderStore(Parts):
         self.place = f"in {folder}"
         self.remedy = "make room there or set REPORTER_JSON_DIRECTORY"
         name = roll_name(minion)
-        self._roll_path = os.path.join(folder, name)
-        self._roll_draft = os.path.join(folder, f".{name}.tmp")
+        self._roll = name
+        self._roll_draft = f".{name}.tmp"
 
     def write_roll(self, line: str) -> None:
         """Put this roll-up in the place of the last one."""
-        descriptor = os.open(
-            self._roll_draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666
-        )
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        descriptor = self._place.open(self._roll_draft, flags)
         try:
             with open(descriptor, "wb", closefd=False) as file:
                 file.write(line.encode())
         finally:
             os.close(descriptor)
-        os.rename(self._roll_draft, self._roll_path)
+        self._place.rename(self._roll_draft, self._roll)
 
     def ending(self) -> None:
         """Nothing is ever put off."""

@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO, NamedTuple, cast
 
-from minionize.errors import EngineUnavailable, ForeignVersion
+from minionize.beneath import Each, NotFollowed, open_plain
+from minionize.errors import EngineUnavailable, ForeignVersion, UsageError
 from minionize.events import Event
 from minionize.reporters.record import Source, parse_event, parse_header
 from minionize.reporters.remote import RemoteReport
@@ -179,12 +180,19 @@ def read_part(part: Part, faults: Faults) -> Iterator[tuple[Source, bytes]]:
 
 def _open(part: Part) -> BinaryIO:
     if part.packed:
-        return cast(BinaryIO, gzip.open(part.path))
+        return _unpacked(part.path)
     try:
-        return open(part.path, "rb")
+        return open(open_plain(part.path, os.O_RDONLY), "rb")
     except FileNotFoundError:
         # Packed since the folder was listed.
-        return cast(BinaryIO, gzip.open(f"{part.path}.gz"))
+        return _unpacked(f"{part.path}.gz")
+
+
+def _unpacked(path: str) -> BinaryIO:
+    raw = open(open_plain(path, os.O_RDONLY), "rb")  # noqa: SIM115
+    packed = gzip.GzipFile(fileobj=raw)
+    packed.myfileobj = raw  # type: ignore[assignment]  # closed with it
+    return cast(BinaryIO, packed)
 
 
 def _whole_lines(file: BinaryIO, faults: Faults) -> Iterator[bytes]:
@@ -232,7 +240,7 @@ def _folder_rolls(folder: Folder, faults: Faults) -> list[MinionRoll]:
         if not _ROLL.fullmatch(name):
             continue
         try:
-            with open(os.path.join(folder, name), "rb") as file:
+            with open(open_plain(os.path.join(folder, name), os.O_RDONLY), "rb") as file:
                 rolls.append(parse_roll(file.read(ROLL_LIMIT)))
         except FileNotFoundError:
             faults.files[name] = "vanished while it was read"
@@ -252,6 +260,8 @@ def exists(report: Report) -> bool:
 
 def _names(folder: Folder) -> list[str]:
     try:
-        return os.listdir(folder)
+        return Each(os.fspath(folder), follow=None).names()
+    except NotFollowed as error:
+        raise UsageError(f"{error.filename}: {error.strerror}") from error
     except (FileNotFoundError, NotADirectoryError):
         return []

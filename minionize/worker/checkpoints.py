@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable
 
+from minionize.beneath import LINK, Each, is_link
 from minionize.errors import UsageError
 from minionize.values import Lease
 
@@ -17,17 +19,32 @@ class Checkpoints:
         """`ours`: nobody but the worker removes them; otherwise the engine does."""
         self.folder = folder
         self._ours = ours
+        self._place = Each(folder, follow=False)
+
+    def check(self) -> bool:
+        """Whether the folder is there. UsageError if a link stands in its place: what programs
+        keep in it would be written, and removed, elsewhere."""
+        if is_link(self.folder):
+            raise UsageError(f"{self.folder}: {LINK}")
+        return os.path.isdir(self.folder)
+
+    def begin(self, leases: Iterable[Lease]) -> None:
+        """These will run: where a link stands in the place of one's folder, the link goes, since
+        its program would write where that leads. UsageError as `check`."""
+        if not self.check():
+            return
+        for lease in leases:
+            if is_link(os.path.join(self.folder, lease.id)):
+                with contextlib.suppress(OSError):
+                    self._place.unlink(lease.id)
 
     def settled(self, leases: Iterable[Lease]) -> None:
         """These are acked: their folders are of no use any more."""
         if not self._ours or not os.path.isdir(self.folder):
             return
         for lease in leases:
-            path = os.path.join(self.folder, lease.id)
-            if os.path.lexists(path):
-                import shutil  # only where somebody keeps checkpoints
-
-                shutil.rmtree(path, ignore_errors=True)
+            if os.sep not in lease.id:
+                self._place.remove_tree(lease.id)
 
 
 def checkpoints_of(url: str, queue_folder: str | None, root: str | None) -> Checkpoints | None:

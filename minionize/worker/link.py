@@ -131,6 +131,8 @@ class Link:
         if leases:
             self._reached()
             self.held.update(zip(map(_ID, leases), leases, strict=True))
+            if self._checkpoints is not None:
+                self._checkpoints.begin(leases)
         return leases
 
     def settled(self, lease: Lease, settlement: Settlement, now: float) -> None:

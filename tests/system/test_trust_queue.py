@@ -7,24 +7,12 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import lacks_server
-from services import two_users
 from services.two_users import TwoUsers
 
 from minionize.launch.local import began
-
-
-@pytest.fixture(scope="module")
-def pair() -> Iterator[TwoUsers]:
-    """Ann, bob, and their folder."""
-    if lacks := two_users.lacking():
-        lacks_server(lacks)
-    with two_users.two_users() as found:
-        yield found
 
 
 @pytest.fixture
