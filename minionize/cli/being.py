@@ -27,7 +27,12 @@ def be_minion(cmd: Sequence[str], given: Mapping[str, Any]) -> int:
         loaded = loaded._replace(settings=loaded.settings._replace(call=None))
     if not cmd and not loaded.settings.call:
         cmd = loaded.command
-    _check(loaded, cmd)
+    try:
+        _check(loaded, cmd)
+    except UsageError:
+        for note in loaded.notes:  # a file that was left out may be why
+            _line(note)
+        raise
     notes = [*loaded.notes, *warnings(loaded)]
     if settings.shell_between(loaded.settings.env):
         notes.append(

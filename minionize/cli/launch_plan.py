@@ -63,7 +63,8 @@ def plan(
     if not cmd and not told.call:
         cmd = loaded.command
     if not cmd and not told.call:
-        raise UsageError(f"there is no CMD to run: minion launch {scheduler} [OPTIONS] -- CMD")
+        why = "".join(f" ({note})" for note in loaded.project.notes)
+        raise UsageError(f"there is no CMD to run{why}: minion launch {scheduler} [OPTIONS] -- CMD")
     queue = absolute(told.queue)
     if queue.startswith("memory:"):
         raise UsageError(f"{queue} ends with its process: launch on a queue in a folder, -q FOLDER")
