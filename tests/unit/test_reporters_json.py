@@ -1,13 +1,16 @@
 """The json reporter on disk: buffering, rotation, packing, and ill fate."""
 
+import contextlib
 import errno
 import gzip
 import itertools
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -335,16 +338,30 @@ def test_quick_and_careful_ways_say_and_count_alike(tmp_path: Path) -> None:
     assert [event.result for event in found[0]].count('{"a":1}') == 2
 
 
-def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
-    room = Room(tmp_path)
-    (tmp_path / f"{MINION}.0001.jsonl").symlink_to("/dev/full")
-    room.reporter.report(acks(1, 10))
-    room.reporter.beat(0)
-    room.reporter.close()
-    assert len(room.warnings) == 1
-    assert "No space left" in room.warnings[0]
-    (roll,) = read_rolls(tmp_path, Faults())
-    assert (roll.roll.done, roll.roll.unwritten) == (10, 10)
+def test_a_disk_that_is_really_full(
+    tmp_path: Path, needs_server: Callable[[str], NoReturn]
+) -> None:
+    if os.geteuid():
+        needs_server("only root mounts a file system")
+    small = ["mount", "-t", "tmpfs", "-o", "size=64k", "small", str(tmp_path)]
+    subprocess.run(small, check=True)
+    try:
+        filler = tmp_path / "filler"
+        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+            while file.write(bytes(4096)):
+                continue
+        room = Room(tmp_path)
+        room.reporter.report(acks(1, 10))
+        room.reporter.beat(0)
+        assert len(room.warnings) == 1
+        assert "No space left" in room.warnings[0]
+        filler.unlink()
+        room.reporter.close()
+        (roll,) = read_rolls(tmp_path, Faults())
+        assert (roll.roll.done, roll.roll.unwritten) == (10, 0)
+        assert len(room.ids()) == 10
+    finally:
+        subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)
 
 
 def test_where_the_report_is(tmp_path: Path) -> None:
