@@ -18,7 +18,7 @@ from minionize.errors import MinionizeError, NoSuchQueue, QueueRefused, UsageErr
 LEASE_MOST_S = 600
 DEADLINE_LEAST_S = 10
 """Of a subscription; a single lease may be shorter."""
-_DELIVERIES_MOST = 100
+DELIVERIES_MOST = 100
 """The service makes a dead letter of what it has delivered so often; it may count no further.
 We want its count, which tells what was leased before."""
 _KEPT_DAYS = (31, 7)
@@ -55,6 +55,17 @@ def checked(wire: Wire, *, topic: bool = False) -> Any:
     if subscription.push_config.push_endpoint or subscription.detached:
         raise UsageError(f"{names.url}: {what} can't be pulled from: use another subscription")
     return subscription
+
+
+def described(wire: Wire) -> list[Any]:
+    """The subscriptions of the queue as they are, its own first: None for one that we may not
+    look at; those that are missing are left out."""
+    found = []
+    for name in (wire.names.subscription, wire.names.dead, wire.names.aside):
+        said = _look(wire, name)
+        if said is not None:
+            found.append(None if isinstance(said, QueueRefused) else said)
+    return found
 
 
 def complete(wire: Wire, deadline_s: int, *, create: bool) -> list[str]:
@@ -95,7 +106,7 @@ def make(wire: Wire, deadline_s: int) -> list[str]:
                 "enable_exactly_once_delivery": names.exactly_once,
                 "dead_letter_policy": {
                     "dead_letter_topic": names.dead_topic,
-                    "max_delivery_attempts": _DELIVERIES_MOST,
+                    "max_delivery_attempts": DELIVERIES_MOST,
                 },
             },
             deadline_s,

@@ -19,7 +19,7 @@ from minionize.engines.pubsub.making import DEADLINE_LEAST_S, checked, complete,
 from minionize.engines.pubsub.names import Names
 from minionize.engines.pubsub.wire import PULL_MOST, Call, Letter, Wire
 from minionize.errors import EngineUnavailable
-from minionize.values import Failure, Lease, Orders, Stats
+from minionize.values import Failure, Lease, Orders, Policy, Stats
 
 _log = logging.getLogger(__name__)
 
@@ -50,6 +50,7 @@ class PubsubEngine:
         except BaseException:  # Ctrl-C as well
             self.wire.close()
             raise
+        self._subscription = subscription
         known = subscription is not None
         self.traits = TRAITS
         if known and not subscription.dead_letter_policy.max_delivery_attempts:
@@ -382,6 +383,12 @@ class PubsubEngine:
             self._acks.flush()
         finally:
             self.abandon()
+
+    def policies(self) -> Sequence[Policy]:
+        """See contracts.engine.TellsPolicies."""
+        from minionize.engines.pubsub.policies import policies_of
+
+        return policies_of(self._subscription, self._names, own=True)
 
     def _take_pending(self) -> None:
         """What came when nobody waited any more goes back with the rest."""

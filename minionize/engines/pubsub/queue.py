@@ -8,13 +8,14 @@ from typing import Any
 
 from minionize.contracts.engine import EngineOptions
 from minionize.engines.pubsub.letters import CLAIM, entry_of, revived
-from minionize.engines.pubsub.making import checked, complete, deadline_of, make
+from minionize.engines.pubsub.making import checked, complete, deadline_of, described, make
 from minionize.engines.pubsub.minion import TRAITS
 from minionize.engines.pubsub.names import Names
+from minionize.engines.pubsub.policies import policies_of
 from minionize.engines.pubsub.publishing import put
 from minionize.engines.pubsub.wire import PULL_MOST, Wire
 from minionize.errors import NotSupported
-from minionize.values import Entry, MinionInfo, Param, State, Stats, to_texts
+from minionize.values import Entry, MinionInfo, Param, Policy, State, Stats, to_texts
 
 _RPC_S = 15.0
 _NOTHING_TIMES = 3
@@ -179,6 +180,15 @@ class PubsubQueue:
         """The service's counts come minutes late and by another way: none are known here."""
         self._check()
         return Stats()
+
+    def policies(self) -> Sequence[Policy]:
+        """See contracts.engine.TellsPolicies."""
+        wire = self._wire
+        found: dict[Policy, None] = {}
+        for place, subscription in enumerate(described(wire)):
+            own = place == 0 and getattr(subscription, "name", "") == self._names.subscription
+            found.update(dict.fromkeys(policies_of(subscription, self._names, own=own)))
+        return list(found)
 
     def close(self) -> None:
         """Let go of the connection."""

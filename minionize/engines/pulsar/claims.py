@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from minionize.contracts.engine import EngineOptions
 from minionize.engines.pulsar.decoding import envelope, letter
 from minionize.engines.pulsar.holding import Held
+from minionize.engines.pulsar.place import lease_margin_s
 from minionize.engines.pulsar.sending import Letter
 
 _CLAIM = "mz_claim"
@@ -21,8 +22,7 @@ class Claims:
         self._owner = f"{options.minion_id}.{secrets.token_hex(4)}"
         self._clock = options.clock
         self._lease_s = options.lease_s
-        # A broker may deliver a second early, and another clock may be a little ahead.
-        self._margin_s = min(2.0, options.lease_s / 5)
+        self._margin_s = lease_margin_s(options.lease_s)
         self.spare_s = self._margin_s / 4
         """A lease that is renewed so late is good until then nevertheless."""
         self._count = 0

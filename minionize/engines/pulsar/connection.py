@@ -10,6 +10,7 @@ from typing import Any
 import pulsar
 
 from minionize.engines.address import credential
+from minionize.engines.pulsar.client_log import client_log
 from minionize.engines.pulsar.faults import translated
 from minionize.engines.pulsar.place import Place
 from minionize.errors import UsageError
@@ -75,8 +76,8 @@ def _file(env: Mapping[str, str], name: str) -> str | None:
 
 
 def _logger() -> Any:
-    """Off, unless the program that we are in has set up logging of this level: it writes a lot,
-    and reports as errors what we know better."""
+    """A file that only we read, unless the program that we are in has set up logging of this
+    level: the client writes a lot, and reports as errors what we know better."""
     if _LOG.isEnabledFor(logging.INFO) and _LOG.hasHandlers():
         return _LOG
-    return pulsar.FileLogger(pulsar.LoggerLevel.Error, "/dev/null")
+    return pulsar.FileLogger(pulsar.LoggerLevel.Warn, client_log().path)

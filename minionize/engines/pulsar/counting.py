@@ -119,6 +119,8 @@ class Counter:
             dead=open_["dead"],
             feeders=sum(name.startswith(FEEDER) for name in names),
             minions=len(_minions(counts["held"])),
+            # What expires in `held` is a copy: its param may be at work, and end well.
+            lost=sum(_whole(counts[kind].get("totalMsgExpired")) for kind in ("", "back", "dead")),
         )
 
     def _look(self) -> dict[str, Any]:
@@ -140,19 +142,26 @@ class Counter:
 
     def _ask(self, topic: str, what: str) -> dict[str, Any]:
         """An answer about a topic; empty if there is no such thing."""
+        found = self.answer(f"{self._place.path(topic)}/{what}")
+        return found if isinstance(found, dict) else {}
+
+    def answer(self, path: str) -> object:
+        """The admin API's answer at `path`; None if there is no such thing. EngineUnavailable,
+        QueueRefused."""
         place = self._place
-        request = urllib.request.Request(f"{place.admin}/admin/v2/{place.path(topic)}/{what}")
-        said = token(self._env)
-        if said:
-            request.add_header("Authorization", f"Bearer {said}")
+        request = urllib.request.Request(f"{place.admin}/admin/v2/{path}")
+        mine = token(self._env)
+        if mine:
+            request.add_header("Authorization", f"Bearer {mine}")
         context = tls_context(self._env) if place.admin.startswith("https:") else None
         try:
             with urllib.request.urlopen(request, timeout=_TIMEOUT_S, context=context) as answer:
-                found = json.load(answer)
+                said = answer.read()
+                found: object = json.loads(said) if said else None
         except urllib.error.HTTPError as error:
             error.close()
             if error.code == 404:
-                return {}
+                return None
             if error.code in (401, 403):
                 raise QueueRefused(
                     f"{place.url}: the admin API at {place.admin} refuses to tell counts "
@@ -162,7 +171,7 @@ class Counter:
             raise self._unavailable(f"answers {error.code}") from error
         except (OSError, ValueError) as error:
             raise self._unavailable(f"can't be asked ({_reason(error)})") from error
-        return found if isinstance(found, dict) else {}
+        return found
 
     def _unavailable(self, what: str) -> EngineUnavailable:
         return EngineUnavailable(
@@ -180,7 +189,7 @@ def merged(said: Mapping[str, Any]) -> dict[str, Any]:
     for part in parts:
         for name, one in part.get("subscriptions", {}).items():
             all_ = subscriptions.setdefault(name, {"consumers": []})
-            for count in ("msgBacklog", "msgDelayed", "unackedMessages"):
+            for count in ("msgBacklog", "msgDelayed", "unackedMessages", "totalMsgExpired"):
                 all_[count] = _whole(all_.get(count)) + _whole(one.get(count))
             all_["consumers"] += one.get("consumers", ())
     for all_ in subscriptions.values():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -27,7 +28,6 @@ _USAGE = (
     pulsar.InvalidUrl,
     pulsar.InvalidConfiguration,
     pulsar.UnsupportedVersionError,
-    pulsar.IncompatibleSchema,
 )
 _QUOTA = (pulsar.ProducerBlockedQuotaExceededError, pulsar.ProducerBlockedQuotaExceededException)
 FULL = "the topic's backlog quota is full: let minions empty it, or raise the quota"
@@ -52,6 +52,29 @@ _LIMITS: tuple[tuple[tuple[type[pulsar.PulsarException], ...], str], ...] = (
     ),
 )
 """What a broker refuses for now, by its settings; whoever keeps them may change them meanwhile."""
+
+
+_DELAY = re.compile(r"max allowed delivery delay of (\d+) milliseconds")
+
+
+class DelayRefused(UsageError):
+    """The broker delays no message for so long."""
+
+    def __init__(self, place: Place, delay_s: float, most_s: float) -> None:
+        super().__init__(
+            f"{place.url}: the broker delays no message for longer than {most_s:g} s "
+            f"(maxDeliveryDelayInMillis), and a lease or a pause here needs {delay_s:.1f} s: give "
+            f"minionize --lease {max(0.1, most_s * 0.8):.3g}, or have that limit raised"
+        )
+        self.most_s = most_s
+
+
+def refused(place: Place, topic: str, said: str, delay_s: float) -> MinionizeError:
+    """The error for what a broker said when it refused to store a message on `topic`."""
+    limit = _DELAY.search(said)
+    if limit is not None:
+        return DelayRefused(place, delay_s, int(limit[1]) / 1000)
+    return EngineUnavailable(f"{place.url}: cannot send to {topic}, the broker refuses it: {said}")
 
 
 class TopicFull(EngineUnavailable):
@@ -90,6 +113,12 @@ def as_ours(place: Place, what: str, error: pulsar.PulsarException) -> Minionize
     limit = next((says for kinds, says in _LIMITS if isinstance(error, kinds)), "")
     if limit:
         return EngineUnavailable(f"{place.url}: cannot {what}, {limit}")
+    if isinstance(error, pulsar.IncompatibleSchema):
+        return UsageError(
+            f"{place.url}: cannot {what}, the topic has a schema that is enforced, and params are "
+            "sent without one: use another topic, or have that lifted (pulsar-admin schemas delete "
+            "TOPIC, or namespaces set-schema-validation-enforce --disable NAMESPACE)"
+        )
     if isinstance(error, _USAGE):
         return UsageError(f"{place.url}: cannot {what} ({error}): mend the queue's URL")
     silent = "a wrong token gets none either"

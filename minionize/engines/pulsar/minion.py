@@ -32,7 +32,7 @@ from minionize.engines.pulsar.decoding import (
     own_id,
     without_detail,
 )
-from minionize.engines.pulsar.faults import translated
+from minionize.engines.pulsar.faults import DelayRefused, translated
 from minionize.engines.pulsar.holding import Held, Holding, by_kind
 from minionize.engines.pulsar.intake import HELD, Arrival, Intake, give_back
 from minionize.engines.pulsar.orders import OrdersReader
@@ -71,6 +71,8 @@ class PulsarEngine:
         self._rate = Rate(CLAIMS_PER_S, CLAIMS_ALL_S)
         self._asked_at = time.monotonic()
         self._buried = False
+        self._most_delay_s = float("inf")
+        """The broker delays no message for longer."""
         self._closed = False
         self._watch: threading.Thread | None = None
         patience_s = min(10.0, max(2.0, options.lease_s / 4))
@@ -308,7 +310,15 @@ class PulsarEngine:
         self._ack_now(replaced)
 
     def _give_back_anew(self, some: list[Held], delay_s: float, charge: bool, later: bool) -> None:
-        """As new messages, with what is to be counted in them; then the old ones go."""
+        """As new messages, with what is to be counted in them; then the old ones go. A delay that
+        is longer than the broker allows is cut to what it allows."""
+        try:
+            self._send_back(some, min(delay_s, self._most_delay_s), charge, later)
+        except DelayRefused as refused:
+            self._most_delay_s = refused.most_s
+            self._send_back(some, refused.most_s, charge, later)
+
+    def _send_back(self, some: list[Held], delay_s: float, charge: bool, later: bool) -> None:
         due = self._options.clock.time() + delay_s if delay_s > 0 else 0.0
         letters = []
         fresh = [held for held in some if not held.replaced]

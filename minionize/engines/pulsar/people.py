@@ -18,6 +18,7 @@ from minionize.engines.pulsar.counting import FEEDER, Counter
 from minionize.engines.pulsar.dead import DeadLetters
 from minionize.engines.pulsar.orders import read_orders, to_letter
 from minionize.engines.pulsar.place import TRAITS, place_of
+from minionize.engines.pulsar.policies import asked_policies
 from minionize.engines.pulsar.sending import LARGE, Letter, Sender, in_batches
 from minionize.engines.pulsar.topics import (
     check_exists,
@@ -29,7 +30,7 @@ from minionize.engines.pulsar.topics import (
 )
 from minionize.engines.pulsar.waiting import drop_waiting
 from minionize.errors import NoSuchQueue, NotSupported
-from minionize.values import Entry, MinionInfo, Orders, Param, State, Stats, to_texts
+from minionize.values import Entry, MinionInfo, Orders, Param, Policy, State, Stats, to_texts
 
 _HEARD_S = 0.25
 """Within this all minions that are connected have heard of an order."""
@@ -106,6 +107,10 @@ class PulsarQueue:
         self._existing()
         if state is not State.DEAD:
             raise NotSupported(f"{self.url}: Pulsar keeps no {state.value} params to run again")
+        if ids is None or ids:
+            # A broker that deletes inactive topics may have left none to send them to.
+            for topic in (self._place.topic, self._place.beside("back")):
+                make_subscription(self._connected(), self._place, topic)
         return self._dead().requeue(None if ids is None else set(ids))
 
     def purge(self, state: State | None = None) -> int:
@@ -142,6 +147,10 @@ class PulsarQueue:
         self._existing()
         paused = read_orders(self._connected(), self._place).paused
         return self._counter.stats()._replace(paused=paused)
+
+    def policies(self) -> Sequence[Policy]:
+        """See contracts.engine.TellsPolicies."""
+        return asked_policies(self._place, self._counter.answer, self._options.lease_s)
 
     def close(self) -> None:
         client, self._client, self._sender = self._client, None, None

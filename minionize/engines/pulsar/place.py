@@ -16,6 +16,12 @@ TRAITS = Traits(counts=False, delays=True, counts_crashes=True, scans=False, ack
 """Acks travel in the background, gathered for 0.1 s; the client offers no other way."""
 
 
+def lease_margin_s(lease_s: float) -> float:
+    """For how much longer than the lease what stands for a running param is delayed: a broker may
+    deliver a second early, and another clock may be a little ahead."""
+    return min(2.0, lease_s / 5)
+
+
 class Place(NamedTuple):
     """A queue's place."""
 

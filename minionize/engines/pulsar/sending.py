@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
@@ -12,12 +13,16 @@ from typing import Any, NamedTuple
 import pulsar
 from _pulsar import Result
 
-from minionize.engines.pulsar.faults import FULL, TopicFull, translated
+from minionize.engines.pulsar.client_log import client_log
+from minionize.engines.pulsar.faults import FULL, DelayRefused, TopicFull, refused, translated
 from minionize.engines.pulsar.place import Place
 from minionize.errors import BadParam, EngineUnavailable
 
 _BATCH = 1000
 _BATCH_BYTES = 1 << 20
+_LOOK_S = 0.1
+_REFUSALS = 3
+"""A message that was refused so often in a row is refused for good."""
 LARGE = 100_000
 """Bytes from which on the broker may find a message too large, if it has more beside its body."""
 
@@ -62,6 +67,7 @@ class Sender:
         if not letters:
             return []
         producer = self._connected(topic)
+        mark = client_log().mark()
         answers = _Answers(len(letters))
         with translated(self._place, f"send to {topic}"):
             for number, (body, properties, delay_s) in enumerate(letters):
@@ -72,7 +78,10 @@ class Sender:
                     deliver_after=timedelta(seconds=delay_s) if delay_s > 0 else None,
                 )
         # The client itself gives up first; this is for a client that has died.
-        if not answers.complete.wait(self._patience_s + 10):
+        until_s = time.monotonic() + self._patience_s + 10
+        while not answers.complete.wait(_LOOK_S) and time.monotonic() < until_s:
+            self._check_refused(topic, letters, mark)
+        if not answers.complete.is_set():
             raise EngineUnavailable(f"{self._place.url}: cannot send, no answer: is the broker up?")
         if answers.failed is not None:
             if answers.failed == Result.Timeout and not producer.is_connected():
@@ -80,6 +89,21 @@ class Sender:
             self._forget(topic, answers.failed)
             raise _failure(self._place, answers)
         return answers.ids
+
+    def _check_refused(self, topic: str, letters: Sequence[Letter], mark: int) -> None:
+        """Raise what the broker said since `mark` when it refused one of `letters`. The client
+        would send it again without end."""
+        said = client_log().refusals(mark)
+        if not said:
+            return
+        error = refused(self._place, topic, said[-1], max(each.delay_s for each in letters))
+        # Others are tried again by the client itself, and may work the next time.
+        if isinstance(error, DelayRefused) or len(said) >= _REFUSALS:
+            producer = self._producers.pop(topic, None)
+            if producer is not None:
+                with contextlib.suppress(pulsar.PulsarException):
+                    producer.close()
+            raise error
 
     def _connected(self, topic: str) -> pulsar.Producer:
         """A producer that sends now. What one without a connection is given it would keep, and
