@@ -47,7 +47,7 @@ class Governed(Minions):
         self.plain = f"{broker.url}/{self.space}/q"
         super().__init__(folder, f"{self.plain}?admin={broker.admin}")
 
-    def set(self, name: str, value: object) -> None:
+    def govern(self, name: str, value: object) -> None:
         self.broker.ask(f"namespaces/{self.space}/{name}", "POST", value)
 
     def command(self, *args: str) -> tuple[int, str]:
@@ -80,7 +80,7 @@ def governed(
 def test_what_the_broker_lets_expire_is_counted_and_not_0(governed: Governed) -> None:
     governed.put([1, 2, 3])
     assert governed.policies() == []
-    governed.set("messageTTL", 1)
+    governed.govern("messageTTL", 1)
     status, said = governed.command("feed", "--grid", "x=1:3")
     assert status == 0 and "warning: messageTTL 1 s" in said, said
     assert "remove-message-ttl" in said, said
@@ -112,7 +112,7 @@ def test_what_the_broker_lets_expire_is_counted_and_not_0(governed: Governed) ->
 def test_a_limit_of_delays_below_the_lease_is_named_at_once(
     governed: Governed, admin: bool
 ) -> None:
-    governed.set("delayedDelivery", {"active": True, "maxDeliveryDelayInMillis": 3000})
+    governed.govern("delayedDelivery", {"active": True, "maxDeliveryDelayInMillis": 3000})
     governed.put([1])
     url = governed.url if admin else governed.plain
     began_s = time.monotonic()
@@ -130,7 +130,7 @@ def test_a_limit_of_delays_below_the_lease_is_named_at_once(
 
 
 def test_a_pause_longer_than_the_limit_is_cut_to_it(governed: Governed) -> None:
-    governed.set("delayedDelivery", {"active": True, "maxDeliveryDelayInMillis": 1500})
+    governed.govern("delayedDelivery", {"active": True, "maxDeliveryDelayInMillis": 1500})
     governed.put([1])
     minion = governed.script(
         'echo "$1" >>runs; [ $(wc -l <runs) -gt 2 ]', "--lease", "1", "--max-attempts", "5"
@@ -144,7 +144,7 @@ def test_an_enforced_schema_is_the_reason(governed: Governed) -> None:
     client = pulsar.Client(governed.broker.url)
     topic = f"persistent://{governed.space}/q"
     client.create_producer(topic, schema=pulsar.schema.StringSchema())
-    governed.set("schemaValidationEnforced", True)
+    governed.govern("schemaValidationEnforced", True)
 
     def refused() -> bool:
         return governed.command("feed", "--grid", "x=1")[0] == 2
@@ -167,7 +167,7 @@ def test_dead_letters_are_there_though_inactive_topics_are_deleted(governed: Gov
         "maxInactiveDurationSeconds": 1,
         "deleteWhileInactive": True,
     }
-    governed.set("inactiveTopicPolicies", inactive)
+    governed.govern("inactiveTopicPolicies", inactive)
     until(lambda: governed.topics() == {"q-minions-dead"}, governed.topics, timeout_s=90)
     status, said = governed.command("failures")
     assert status == 0 and "exit 1: 1 dead" in said, said
@@ -203,7 +203,7 @@ def test_dead_letters_are_there_though_inactive_topics_are_deleted(governed: Gov
 def test_policies_are_read_before_and_after_the_topic_is_there(
     governed: Governed, name: str, value: object, harm: Harm, setting: str
 ) -> None:
-    governed.set(name, value)
+    governed.govern(name, value)
 
     def told() -> bool:
         return [(each.harm, each.setting) for each in governed.policies()] == [(harm, setting)]

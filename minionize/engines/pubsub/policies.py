@@ -21,8 +21,8 @@ _PAUSE_MOST_S = 60
 
 
 def policies_of(subscription: Any, names: Names, *, own: bool) -> list[Policy]:
-    """Those of one subscription of the queue, as the service describes it; None if it can't be looked
-    at. `own`: it is the one that minions take params from."""
+    """Those of one subscription of the queue, as the service describes it; None if we may not look
+    at it. `own`: it is the one that minions take params from."""
     if subscription is None:
         return [UNKNOWN]
     name = subscription.name.rpartition("/")[2]
