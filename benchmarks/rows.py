@@ -15,6 +15,7 @@ from benchmarks import (
     pubsub_rows,
     pulsar_rows,
     redis_rows,
+    results_rows,
     throng_rows,
     timed,
 )
@@ -267,6 +268,7 @@ ROWS: dict[str, Row] = {
     "latency": _timed("latency", timed.put_to_start),
     "idle": _timed("idle", timed.idle_share),
     "many": _timed("many", timed.ten_million),
+    "results": _timed("results", results_rows.results),
     "crowd": _timed("crowd", timed.crowd),
     "throng": _timed("throng", throng_rows.throng),
     "containers": _timed("containers", container_rows.containers),
