@@ -5,6 +5,8 @@ Every message is one line, says what is wrong with which thing, and ends with th
 
 from __future__ import annotations
 
+import errno
+
 
 class MinionizeError(Exception):
     """Anything that minionize itself reports. `exit_status` is what a command line ends with."""
@@ -56,6 +58,19 @@ class QueueDamaged(MinionizeError):
     exit_status = 69
 
 
+class NoLocks(MinionizeError):
+    """The queue's file system has no locks, so no queue can be kept there. A retry won't help."""
+
+    exit_status = 69
+
+
+class HostUnfit(MinionizeError):
+    """This host lacks what a minion needs: open files, processes, memory, room in a file. Another
+    host may have it."""
+
+    exit_status = 70
+
+
 class LaunchRefused(MinionizeError):
     """The scheduler did not take a launch, or can't be asked; has its own words."""
 
@@ -96,3 +111,22 @@ class Reject(Exception):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+_NO_LOCKS = frozenset({errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK})
+"""The answers of a file system that has no locks at all: Lustre without -o flock (ENOSYS), NFS
+whose lock service is off (ENOLCK), FUSE and others (EOPNOTSUPP)."""
+
+LOCKS_REMEDY = (
+    "mount it with them (Lustre with -o flock, NFS without nolock), or use another folder"
+)
+
+
+def no_locks(error: OSError, path: str) -> NoLocks | None:
+    """What to raise where `error`, of a lock that was asked for on `path`, says that there are
+    none; None where it says something else."""
+    if error.errno not in _NO_LOCKS:
+        return None
+    return NoLocks(
+        f"cannot lock {path} ({error.strerror}): this file system has no locks: {LOCKS_REMEDY}"
+    )

@@ -8,6 +8,7 @@ from typing import Any
 from minionize.contracts.crew import Crew
 from minionize.contracts.engine import Engine
 from minionize.settings import Settings
+from minionize.worker.blame import unfit
 from minionize.worker.checkpoints import Checkpoints
 from minionize.worker.guard import Guard
 from minionize.worker.signals import Stopping
@@ -24,9 +25,11 @@ def make_crew(
     before_output: Callable[[], None] | None,
     lines: Callable[[str], None],
     checkpoints: Checkpoints | None,
+    backlog: int,
 ) -> Crew:
     """Programs for a callback with `invocation`, else functions. `before_output` is called
-    before anything is written to stdout or stderr."""
+    before anything is written to stdout or stderr. `backlog`: so many ended runs may wait until
+    their output is read. HostUnfit where the machine has no room for its files or processes."""
     common: dict[str, Any] = {
         "slots": settings.slots,
         "env": settings.env,
@@ -37,15 +40,34 @@ def make_crew(
         "timeout_s": settings.timeout_s,
         "deadline": settings.deadline,
         "checkpoints": None if checkpoints is None else checkpoints.folder,
+        "patience_s": settings.reconnect_s,
         "capture": settings.capture,
         "stop": stopping.request,
         "before_output": before_output,
     }
+    try:
+        return _made(callback, settings, common, backlog, lines)
+    except OSError as error:
+        raise unfit("a minion can't begin here", error) from error
+
+
+def _made(
+    callback: Any,
+    settings: Settings,
+    common: dict[str, Any],
+    backlog: int,
+    lines: Callable[[str], None],
+) -> Crew:
     if hasattr(callback, "invocation"):
         from minionize.worker.programs import ProgramCrew
 
         return ProgramCrew(
-            callback, on_exit=settings.on_exit, grace_s=settings.grace_s, tty=settings.tty, **common
+            callback,
+            on_exit=settings.on_exit,
+            grace_s=settings.grace_s,
+            tty=settings.tty,
+            backlog=backlog,
+            **common,
         )
     if settings.inline:
         from minionize.worker.functions.inline import InlineCrew

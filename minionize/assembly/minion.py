@@ -12,10 +12,13 @@ from minionize.assembly.crews import make_crew
 from minionize.assembly.joining import join_queue
 from minionize.contracts.engine import EngineOptions, TellsPolicies
 from minionize.errors import UsageError
-from minionize.settings import Settings
+from minionize.settings import Settings, left_out
 from minionize.values import Clock, Harm, SystemClock
+from minionize.worker.blame import unfit
 from minionize.worker.checkpoints import check_root, check_writable, checkpoints_of
-from minionize.worker.guard import Guard
+from minionize.worker.delivery import BACKLOG
+from minionize.worker.guard import CAPACITY, Guard
+from minionize.worker.limits import limits
 from minionize.worker.signals import SCHEDULERS_SIGNALS, Stopping
 
 if TYPE_CHECKING:
@@ -60,20 +63,30 @@ class Minion:
     def _work(self) -> Summary:
         settings = self.settings
         _check(settings, self.callback)
+        if not settings.quiet and (line := left_out()):
+            self._lines(line)
         if hasattr(self.callback, "check_program"):
             self.callback.check_program()
         if settings.checkpoint_root is not None:
             check_root(settings.checkpoint_root)
+        if settings.slots >= CAPACITY:
+            raise UsageError(
+                f"-j {settings.slots}: a minion has at most {CAPACITY - 1:,} slots: "
+                "write fewer, and start more minions"
+            )
+        room = limits.adapt(settings.slots, BACKLOG)
+        if room.line and not settings.quiet:
+            self._lines(room.line)
         # Before threads, and before anything large is imported: it is a copy of us.
-        guard = Guard.start()
-        opened: list[Any] = [guard]
+        try:
+            guard = Guard.start()
+        except OSError as error:
+            limits.restore()
+            raise unfit("a minion can't begin here", error) from error
+        opened: list[Any] = [_Limits(), guard]
         pouring: Pouring | None = None
         try:
-            if settings.slots >= guard.capacity:
-                raise UsageError(
-                    f"-j {settings.slots}: a minion has at most {guard.capacity - 1:,} slots: "
-                    "write fewer, and start more minions"
-                )
+            settings = self.settings = settings._replace(slots=room.slots)
             options = self._engine_options()
             if settings.from_file is not None:
                 from minionize.assembly.pouring import Pouring
@@ -108,6 +121,7 @@ class Minion:
                 before_output=None if live is None else live.clear,
                 lines=self._lines,
                 checkpoints=checkpoints,
+                backlog=room.backlog,
             )
             opened.append(crew)
 
@@ -130,13 +144,16 @@ class Minion:
             _close(opened)
             raise
         # The worker closes what it was given.
-        if pouring is None:
-            return worker.run()
-        pouring.start()
         try:
+            if pouring is not None:
+                pouring.start()
             summary = worker.run()
         finally:
-            pouring.close()
+            limits.restore()
+            if pouring is not None:
+                pouring.close()
+        if pouring is None:
+            return summary
         if pouring.faults.count:
             self._lines(
                 f"{pouring.faults.count} bad lines were left out, first {pouring.faults.first}"
@@ -215,6 +232,13 @@ def make_minion(
     one; `write` takes the text of the stdout reporter. Nothing is opened before `run`.
     """
     return Minion(settings, callback, lines=lines, terminal=terminal, write=write, clock=clock)
+
+
+class _Limits:
+    """What was done to the limits of this process, to be closed with the rest."""
+
+    def close(self) -> None:
+        limits.restore()
 
 
 def _check(settings: Settings, callback: Any) -> None:

@@ -157,7 +157,7 @@ class Containers:
                     f"{kind} can't run {self.image}: {why.words}: mend that, or --container-option"
                 )
             return outcome._replace(
-                verdict=Verdict.ABORTED, reason=f"no process can be started: {kind}: {why.words}"
+                verdict=Verdict.UNABLE, reason=f"no process can be started: {kind}: {why.words}"
             )
         self._ran = True
         what = "may not be executed" if why.kind == "refused" else "is not there"

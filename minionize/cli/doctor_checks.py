@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from minionize.engines.file.calls import Calls
 from minionize.engines.file.room import LOCAL, UNSHARED, file_system
+from minionize.errors import LOCKS_REMEDY, no_locks
 
 OK, WARN, FAIL = "ok", "warn", "FAIL"
 
@@ -64,11 +65,13 @@ def _tried(what: str, check: Callable[[Calls, str], Finding], calls: Calls, plac
     try:
         return check(calls, place)
     except OSError as error:
+        if what == "lock" and no_locks(error, place):
+            return Finding(
+                FAIL, what, f"this file system has no locks ({error.strerror})", LOCKS_REMEDY
+            )
         remedy = "use a folder on NFS, Lustre, GlusterFS or a local disk"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             remedy = "free some space, or look at your quota"
-        elif error.errno == errno.ENOLCK:
-            remedy = "the lock service of this NFS mount is down or off (nolock): ask who mounts it"
         return Finding(FAIL, what, f"{error.strerror or error} ({place})", remedy)
 
 
@@ -189,6 +192,8 @@ def check_lock(calls: Calls, place: str) -> Finding:
     path = os.path.join(place, "lock")
     fd = calls.open(path, write=True, create=True)
     try:
+        calls.lock(fd)  # where there are no locks, the other process could not tell why
+        calls.unlock(fd)
         with _Other(lambda: calls.lock(calls.open(path, write=True))) as took:
             if not took:
                 return Finding(FAIL, "lock", "a free lock was refused", "look for stale locks")

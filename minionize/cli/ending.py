@@ -123,7 +123,33 @@ def told(error: BaseException, name: str) -> int:
     return status
 
 
+_LACKING = {
+    errno.EMFILE: "more open files are needed than the limit here: raise ulimit -n",
+    errno.ENFILE: "this host has too many open files: end some, or use another",
+    errno.EAGAIN: "no process can be started: raise the limit on processes (ulimit -u, a job's)",
+    errno.ENOMEM: "no memory is left: raise the limit on it (ulimit -v, ulimit -d, a job's)",
+    errno.EFBIG: "larger files are needed than the limit here: raise ulimit -f",
+}
+
+
+def lacking(error: BaseException) -> str:
+    """What this host lacks, and the remedy, if that is what `error` says; else empty."""
+    if isinstance(error, MemoryError) or (
+        # How a library of C is told that it can't be mapped.
+        isinstance(error, ImportError) and "failed to map" in str(error)
+    ):
+        return _LACKING[errno.ENOMEM]
+    if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
+        return _LACKING[errno.EAGAIN]
+    # A write that would have to wait for its reader has EAGAIN as well.
+    if not isinstance(error, OSError) or hasattr(error, "characters_written"):
+        return ""
+    return _LACKING.get(error.errno or 0, "")
+
+
 def _unexpected(error: BaseException) -> str:
+    if line := lacking(error):
+        return line
     if isinstance(error, OSError):
         try:
             os.getcwd()

@@ -56,9 +56,10 @@ def _tell(error: BaseException, name: str) -> None:
 
             traceback.print_exception(type(error), error, error.__traceback__)
         why = " ".join(f"{type(error).__name__}: {error}".split())
+        lacking = isinstance(error, (MemoryError, OSError)) or "failed to map" in why
+        remedy = "raise the limits here (ulimit -a)" if lacking else "install minionize again"
         sys.stderr.write(
-            f"{name}: it can't be loaded ({why}): install minionize again; MINION_DEBUG=1 shows "
-            "where\n"
+            f"{name}: it can't be loaded ({why}): {remedy}; MINION_DEBUG=1 shows where\n"
         )
         sys.stderr.flush()
     except BaseException:  # nobody to tell, or no memory for it: the status tells

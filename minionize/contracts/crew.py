@@ -25,6 +25,11 @@ class Verdict(enum.Enum):
     """A dead letter at once (exit 65, Reject, a param that can't be an argument)."""
     ABORTED = "aborted"
     """We ended it, or it never began (stopped, lease lost, revoked): nobody is charged."""
+    CROWDED = "crowded"
+    """The machine had no room for one more process: nobody is charged. The crew runs fewer."""
+    UNABLE = "unable"
+    """Something of the machine is broken, full or gone, so that it could not begin, or what it
+    made could not be kept: nobody is charged. A minion to which only this happens ends."""
 
 
 class Outcome(NamedTuple):

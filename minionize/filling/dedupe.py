@@ -18,7 +18,7 @@ from typing import Protocol, cast
 
 from minionize.beneath import REPLACED, NotFollowed, open_plain
 from minionize.contracts.engine import ForgetsDone, Queue
-from minionize.errors import EngineUnavailable, NoSuchQueue, NotSupported, UsageError
+from minionize.errors import EngineUnavailable, NoSuchQueue, NotSupported, UsageError, no_locks
 from minionize.filling.canonical import content_hash
 from minionize.filling.streaming import PERIOD_S
 from minionize.values import State, Stats
@@ -142,7 +142,7 @@ class Deduper:
                         "wait for it, or end it"
                     ) from None
             except OSError as error:
-                raise _unavailable(path, error) from error
+                raise no_locks(error, path) or _unavailable(path, error) from error
             if time.monotonic() >= due_s:
                 self._on_wait()
                 due_s = time.monotonic() + PERIOD_S

@@ -12,7 +12,7 @@ from minionize.launch import files
 from minionize.launch.contract import Key
 from minionize.launch.script import SETUP, file_name, script, write_script
 from minionize.launch.values import Job, JobState, Launch, LogLine, Submitted
-from minionize.settings import parsing
+from minionize.settings import environment, parsing
 
 SHARES_FILES = True
 
@@ -58,7 +58,7 @@ def submit(launch: Launch) -> Submitted:
     started: dict[str, str] = {}
     for index in range(launch.minions):
         draft = os.path.join(launch.folder, "logs", f".{os.getpid()}-{index}")
-        env = {**os.environ, **share_of(launch, index)}
+        env = {**environment(), **share_of(launch, index)}
         try:
             with open(draft, "wb") as out:
                 process = subprocess.Popen(

@@ -10,7 +10,7 @@ import os
 
 from minionize.settings.machine import shell_between
 from minionize.settings.project import SCHEDULERS, YAML, LaunchSection, load_launch
-from minionize.settings.sources import Loaded, load
+from minionize.settings.sources import Loaded, environment, left_out, load
 from minionize.settings.value import Settings
 
 __all__ = [
@@ -20,6 +20,8 @@ __all__ = [
     "Loaded",
     "Settings",
     "debugging",
+    "environment",
+    "left_out",
     "load",
     "load_launch",
     "shell_between",

@@ -49,7 +49,7 @@ def load(
     otherwise only what minionize itself understands is taken, and only by it.
     """
     from_dotenv, left_out, kept = load_dotenv(exporting=exporting)
-    env = {**os.environ, **kept}
+    env = {**environment(), **kept}
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     notes = list(left_out)
@@ -124,6 +124,22 @@ def queue_of_engine(engine: str, env: Mapping[str, str]) -> str:
     raise UsageError(
         f"MINION_ENGINE={engine} is none of {', '.join(brokers.ENGINES)}: "
         "set MINION_QUEUE to the queue's URL"
+    )
+
+
+def environment() -> dict[str, str]:
+    """The environment of this process, as far as another can be started with it: a shell's `env`
+    passes variables on that have no name, and Python refuses to."""
+    return {name: value for name, value in os.environ.items() if name}
+
+
+def left_out() -> str:
+    """A line for what `environment` left out; empty for nothing."""
+    if "" not in os.environ:
+        return ""
+    return (
+        "a variable without a name is in the environment, and programs do not get it: mend what "
+        "sets it (a line =VALUE lacks the name)"
     )
 
 

@@ -10,7 +10,7 @@ from minionize.contracts.reporter import Reporter
 from minionize.events import Event, Kind
 from minionize.settings import Settings
 from minionize.values import Clock, Failure, Lease
-from minionize.worker.decisions import INNOCENT, FailuresInARow, Settlement, settle
+from minionize.worker.decisions import INNOCENT, NEVER_BEGAN, FailuresInARow, Settlement, settle
 from minionize.worker.delivery import UNDELIVERED
 from minionize.worker.lines import FailureLines, last_line, printable
 from minionize.worker.link import Link
@@ -51,6 +51,8 @@ class Book:
         self._oom_kills = OomKills()
         self._told_lost = False
         self._told_undelivered = False
+        self._told_crowded = False
+        self._told_unable: set[str] = set()
         self.summary = Summary()
         self.dead: list[str] = []
         """Ids of the first few that became dead letters here."""
@@ -86,7 +88,7 @@ class Book:
             if marked and lease.id in marked:
                 urgent = True
             if outcome.verdict is not Verdict.DONE:
-                if outcome.verdict is not Verdict.ABORTED:
+                if outcome.verdict not in NEVER_BEGAN:
                     count += 1
                     seconds += outcome.seconds
                 if done:
@@ -141,9 +143,11 @@ class Book:
         lease = outcome.lease
         outcome = self._oom_kills.explain(outcome)
         settlement = INNOCENT if stopping else settle(outcome, self._max_attempts)
-        if outcome.verdict is Verdict.ABORTED and outcome.reason.startswith("no process"):
-            # This host is full: somebody else may have room, and so may we in a while.
-            settlement = Settlement("nack", delay_s=5.0)
+        if outcome.verdict is Verdict.CROWDED and not self._told_crowded and not self._quiet:
+            self._told_crowded = True
+            self._say(f"{printable(outcome.reason)}: fewer run at once here until there is room")
+        if outcome.verdict is Verdict.UNABLE and not stopping:
+            self._say_unable(outcome)
             if self._in_a_row.failed(1, outcome.reason, outcome.detail):
                 self.too_many = self._in_a_row.commonest()
         self._link.settled(lease, settlement, now)
@@ -192,6 +196,18 @@ class Book:
                     self._param(lease),
                 )
             )
+
+    def _say_unable(self, outcome: Outcome) -> None:
+        """Each reason once: that of many params is one."""
+        if outcome.reason in self._told_unable or self._quiet:
+            return
+        self._told_unable.add(outcome.reason)
+        last = last_line(outcome.detail)
+        said = f" ({printable(last)})" if last else ""
+        self._say(
+            f"{outcome.lease.id}: {printable(outcome.reason)}{said}: given back, not charged; "
+            "this host is at fault"
+        )
 
     def bury_unrun(self, lease: Lease, failure: Failure) -> None:
         """A dead letter that is not run any more."""

@@ -12,6 +12,8 @@ from minionize.values import Failure, Lease, Stats
 
 LATERS_CHARGED = 20
 """The so-many-th `later` in a row counts as a failed attempt."""
+UNABLE_S = 5.0
+"""What this machine can't run waits for so long: another may take it, and so may we again."""
 LEASES_MOST = 16_384
 """Spares are never more than this, however short the runs: they are memory."""
 LEAVE_S = 2.0
@@ -45,6 +47,8 @@ class Settlement(NamedTuple):
     """With `bury`."""
 
 
+NEVER_BEGAN = frozenset({Verdict.ABORTED, Verdict.CROWDED, Verdict.UNABLE})
+"""What nobody is charged for, and what tells nothing of how long a run takes."""
 ACK = Settlement("ack")
 INNOCENT = Settlement("nack")
 
@@ -59,8 +63,10 @@ def settle(outcome: Outcome, max_attempts: int) -> Settlement:
     lease, verdict = outcome.lease, outcome.verdict
     if verdict is Verdict.DONE:
         return ACK
-    if verdict is Verdict.ABORTED:
+    if verdict in (Verdict.ABORTED, Verdict.CROWDED):
         return INNOCENT
+    if verdict is Verdict.UNABLE:
+        return Settlement("nack", delay_s=UNABLE_S)
     if verdict is Verdict.REJECTED:
         return Settlement("bury", failure=Failure(outcome.reason or "rejected", outcome.detail))
     if verdict is Verdict.LATER:

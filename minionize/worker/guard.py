@@ -27,6 +27,8 @@ _NAME = "minion-guard"
 _ID_BYTES = 256
 _PATH_BYTES = 1024
 _GROUPS = 8192
+CAPACITY = _GROUPS
+"""Process groups that a guard can hold: one for each slot, and one more."""
 _BEAT, _LEASE_MS, _STARTED, _STARTING, _ROUNDS, _ROUNDS_OVER = range(6)
 _HEAD_INTS = 16
 _ID = _HEAD_INTS * 4
@@ -116,11 +118,6 @@ class Guard:
         self._told = False
         return f"the guard process was killed{self._how}: started another"
 
-    @property
-    def capacity(self) -> int:
-        """How many process groups it can hold."""
-        return _GROUPS
-
     def arm(
         self,
         minion_id: str,
@@ -156,7 +153,7 @@ class Guard:
         return self._head[_ROUNDS_OVER]
 
     def hold(self, index: int, pgid: int) -> None:
-        """Process group `pgid` runs in slot `index` (below `capacity`); 0: none was started."""
+        """Process group `pgid` runs in slot `index` (below `CAPACITY`); 0: none was started."""
         self._groups[index] = pgid
         self._head[_STARTED] = 1
         self._head[_STARTING] = 0
@@ -313,8 +310,9 @@ def _sweep(view: memoryview) -> None:
     numbers = [*range(1, 16), signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU]
     catchable = [one for one in numbers if one not in (signal.SIGKILL, signal.SIGSTOP)]
     argv = words.split(b"\0")
+    env = {name: value for name, value in os.environb.items() if name}  # posix_spawn takes no other
     with contextlib.suppress(OSError):
-        pid = os.posix_spawn(argv[0], argv, os.environ, setsigdef=catchable, setpgroup=0)
+        pid = os.posix_spawn(argv[0], argv, env, setsigdef=catchable, setpgroup=0)
         until = time.monotonic() + _SWEEP_S
         while not os.waitpid(pid, os.WNOHANG)[0]:
             if time.monotonic() > until:

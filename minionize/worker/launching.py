@@ -15,12 +15,23 @@ from minionize.contracts.callback import Invocation
 from minionize.contracts.crew import Verdict
 from minionize.settings.machine import job
 from minionize.values import RUN_VARIABLES, Lease
+from minionize.worker.blame import Blame, blame
+from minionize.worker.limits import limits
 
 PARAM_FILE_BYTES = 100 * 1024
 """From here on a param goes into a file: Linux refuses a single string of 128 KiB."""
+_ONE_BYTES = 128 * 1024
+"""Of one argument, or one variable, at most."""
+VERDICTS = {
+    Blame.COMMAND: Verdict.FAILED,
+    Blame.CROWDED: Verdict.CROWDED,
+    Blame.MACHINE: Verdict.UNABLE,
+}
+"""What becomes of a run that could not begin."""
 _RESTORED = [
     signal.SIGPIPE,
     signal.SIGXFSZ,
+    signal.SIGXCPU,
     signal.SIGINT,
     signal.SIGQUIT,
     signal.SIGTERM,
@@ -67,13 +78,17 @@ class Launcher:
             self._checkpoints = os.fsencode(os.path.abspath(checkpoints) + os.sep)
         self._scratch = scratch
         self._found: dict[str, str] = {}
+        self._worked: set[str] = set()
+        """Programs that were started here: what is wrong with one later is no param's fault."""
         self._home_fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._home = ""
         with contextlib.suppress(OSError):
             self._home = os.getcwd()
         # Under nohup HUP stays ignored, as it does for anything else that nohup starts.
         hup = [] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]
-        self._exec = partial(os.posix_spawn, setpgroup=0, setsigmask=(), setsigdef=_RESTORED + hup)
+        self._exec = limits.as_given(
+            partial(os.posix_spawn, setpgroup=0, setsigmask=(), setsigdef=_RESTORED + hup)
+        )
 
     def spawn(
         self, lease: Lease, slot: int, invocation: Invocation, actions: Sequence[Any] | None
@@ -98,14 +113,18 @@ class Launcher:
             if invocation.env:
                 env = {**env, **_encoded(invocation.env)}
             if invocation.chdir is None:
-                return self._start(self._program(argv[0]), argv, env, actions)
-            return self._start_elsewhere(invocation.chdir, argv, env, actions)
+                pid = self._start(self._program(argv[0]), argv, env, actions)
+            else:
+                pid = self._start_elsewhere(invocation.chdir, argv, env, actions)
+            self._worked.add(argv[0])
+            return pid
         except ValueError as error:
             # UnicodeEncodeError is one (but U+DC80 to U+DCFF are bytes that are no UTF-8); the
             # other is "embedded null byte".
-            raise _unfit(error) from error
+            raise _unfit(error, invocation.env) from error
         except OSError as error:
-            raise _not_started(error, argv[0]) from error
+            worked = argv[0] in self._worked
+            raise _not_started(error, argv, env, worked) from error
 
     def _start(
         self, path: str, argv: list[str], env: Mapping[bytes, bytes], actions: Sequence[Any] | None
@@ -140,7 +159,9 @@ class Launcher:
         except OSError as error:
             why = os.strerror(error.errno or 0)
             raise NotStarted(
-                Verdict.FAILED, f"cannot enter its folder: {why}", f"{folder}: {why}: see --chdir"
+                VERDICTS[blame(error)],
+                f"cannot enter its folder: {why}",
+                f"{folder}: {why}: see --chdir",
             ) from error
         try:
             return self._start(path, argv, env, actions)
@@ -171,10 +192,18 @@ class Launcher:
         raise FileNotFoundError(errno.ENOENT, "not found", name)
 
     def _param_file(self, slot: int, data: bytes) -> str:
-        os.makedirs(self._scratch, mode=0o700, exist_ok=True)
         path = os.path.join(self._scratch, f"{slot}.json")
-        with open(path, "wb") as file:
-            file.write(data)
+        try:
+            os.makedirs(self._scratch, mode=0o700, exist_ok=True)
+            with open(path, "wb") as file:
+                file.write(data)
+        except OSError as error:
+            why = os.strerror(error.errno or 0)
+            raise NotStarted(
+                VERDICTS[blame(error, ours=True)],
+                f"no room for its param in TMPDIR: {why}",
+                f"{path}: {why}: set TMPDIR to another folder",
+            ) from error
         return path
 
     def close(self) -> None:
@@ -190,7 +219,14 @@ def _encoded(env: Mapping[str, str]) -> dict[bytes, bytes]:
     return {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
 
 
-def _unfit(error: ValueError) -> NotStarted:
+def _unfit(error: ValueError, env: Mapping[str, str] | None = None) -> NotStarted:
+    for name in env or {}:
+        if not name or "=" in name or "\0" in name + (env or {})[name]:
+            return NotStarted(
+                Verdict.FAILED,
+                "its environment can't be set",
+                f"the variable {name!r} of its environment, or its value, can't be one: mend `env`",
+            )
     if isinstance(error, UnicodeError):
         what = "a lone surrogate (half of a character)"
     else:
@@ -203,19 +239,42 @@ def _unfit(error: ValueError) -> NotStarted:
     )
 
 
-def _not_started(error: OSError, name: str) -> NotStarted:
+def _not_started(
+    error: OSError, argv: list[str], env: Mapping[bytes, bytes], worked: bool
+) -> NotStarted:
     if error.errno == errno.E2BIG:
-        return NotStarted(
-            Verdict.REJECTED,
-            "too long for an argument",
-            "the system takes no such long arguments (Linux: 128 KiB each): "
-            "let the program read MINION_PARAM_FILE, or use --stdin",
-        )
+        return _too_big(argv, env)
     what = os.strerror(error.errno or 0)
-    if error.errno in (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE):
-        return NotStarted(Verdict.ABORTED, f"no process can be started: {what}")
-    where = error.filename if isinstance(error.filename, str) and error.filename else name
-    return NotStarted(Verdict.FAILED, f"cannot start {where}: {what}")
+    whose = blame(error, worked=worked)
+    if whose is Blame.CROWDED:
+        return NotStarted(Verdict.CROWDED, f"no process can be started: {what}")
+    where = error.filename if isinstance(error.filename, str) and error.filename else argv[0]
+    detail = f"{where} was started here before: what became of it?" if worked else ""
+    return NotStarted(VERDICTS[whose], f"cannot start {where}: {what}", detail)
+
+
+def _too_big(argv: list[str], env: Mapping[bytes, bytes]) -> NotStarted:
+    """Arguments and environment share one room (a quarter of `ulimit -s`, at most 6 MiB): it is
+    the param's fault if its arguments are most of what is in it."""
+    words = [len(os.fsencode(word)) + 1 for word in argv]
+    others = [
+        len(name) + len(value) + 2
+        for name, value in env.items()
+        if name not in (b"MINION_PARAM", b"MINION_PARAM_FILE")
+    ]
+    if max(words) < _ONE_BYTES and (sum(words) < sum(others) or max(others) >= _ONE_BYTES):
+        return NotStarted(
+            Verdict.UNABLE,
+            "the environment is too large",
+            f"it has {sum(others) >> 10:,} KiB, and leaves no room for arguments: unset what is "
+            "large in it, or raise ulimit -s",
+        )
+    return NotStarted(
+        Verdict.REJECTED,
+        "too long for an argument",
+        "the system takes no such long arguments (Linux: 128 KiB each): "
+        "let the program read MINION_PARAM_FILE, or use --stdin",
+    )
 
 
 def by_callback(error: Exception) -> NotStarted:

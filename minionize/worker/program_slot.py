@@ -9,7 +9,8 @@ from typing import Any
 from minionize.contracts.callback import Invocation
 from minionize.contracts.crew import Outcome, Verdict
 from minionize.values import Lease
-from minionize.worker.launching import NotStarted
+from minionize.worker.blame import blame
+from minionize.worker.launching import VERDICTS, NotStarted
 from minionize.worker.output import Draft, Spool, open_unlinked
 
 NEVER = float("inf")
@@ -86,13 +87,9 @@ class Slot:
     def _open(self, wanted: Invocation) -> None:
         """The input that it brings, and files for its output."""
         self.plain = False
+        if wanted.stdin is not None:
+            self._fill_stdin(wanted.stdin)
         try:
-            if wanted.stdin is not None:
-                self.stdin = open_unlinked(self._folder)
-                data = memoryview(wanted.stdin)
-                while data:
-                    data = data[os.write(self.stdin, data) :]
-                os.lseek(self.stdin, 0, os.SEEK_SET)
             if wanted.stdout is not None:
                 self.draft_out = Draft(wanted.stdout, self._mark + ".out")
             if wanted.stderr is not None and wanted.stderr == wanted.stdout:
@@ -102,7 +99,22 @@ class Slot:
         except ValueError as error:
             raise NotStarted(Verdict.FAILED, f"cannot write its output: {error}") from error
         except OSError as error:
-            raise NotStarted(Verdict.FAILED, *_no_output("write", error)) from error
+            raise NotStarted(VERDICTS[blame(error)], *_no_output("write", error)) from error
+
+    def _fill_stdin(self, content: bytes) -> None:
+        try:
+            self.stdin = open_unlinked(self._folder)
+            data = memoryview(content)
+            while data:
+                data = data[os.write(self.stdin, data) :]
+            os.lseek(self.stdin, 0, os.SEEK_SET)
+        except OSError as error:
+            why = os.strerror(error.errno or 0)
+            raise NotStarted(
+                VERDICTS[blame(error, ours=True)],
+                f"no room for its input in TMPDIR: {why}",
+                f"{self._folder}: {why}: set TMPDIR to another folder",
+            ) from error
 
     def files_moved(self) -> None:
         """Its files of output are others now."""
@@ -129,7 +141,8 @@ class Slot:
                 self.draft_out = None
         except OSError as error:
             reason, detail = _no_output("keep", error)
-            return outcome._replace(verdict=Verdict.FAILED, reason=reason, detail=detail)
+            verdict = VERDICTS[blame(error)]
+            return outcome._replace(verdict=verdict, reason=reason, detail=detail)
         return outcome
 
     def tidy(self) -> None:

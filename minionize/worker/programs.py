@@ -16,6 +16,7 @@ from minionize.contracts.crew import Outcome, Verdict
 from minionize.errors import MinionizeError, Reject, RetryLater
 from minionize.values import Lease
 from minionize.worker.apart import ApartRuns
+from minionize.worker.crowding import Crowding
 from minionize.worker.delivery import BACKLOG
 from minionize.worker.guard import Guard, kill_marked
 from minionize.worker.hooks import Hooked
@@ -29,6 +30,7 @@ from minionize.worker.short_runs import LONG_S, ShortRuns
 from minionize.worker.terminal import Terminal
 
 LIVE_TICK_S = 0.05
+CROWDED_TICK_S = 0.05
 _CAPTURE_TICK_S = 0.25
 _NO_PIDFD_TICK_S = 0.01
 _DONE = Verdict.DONE
@@ -52,16 +54,20 @@ class ProgramCrew:
         grace_s: float = 10.0,
         deadline: float | None = None,
         checkpoints: str | None = None,
+        patience_s: float = 300.0,
         capture: bool = False,
         tty: bool = False,
+        backlog: int = BACKLOG,
         stop: Callable[[str, int], None] = lambda why, by_signal: None,
         before_output: Callable[[], None] | None = None,
     ) -> None:
         """`env`: the environment of the programs. `engine` is passed to the callback's hooks.
         `deadline`: Unix time at which the minion ends its runs. `checkpoints`: the folder of
-        all params' checkpoint folders. `stop(why, signal)` is called when the minion's own
-        output is closed, or Ctrl-C ended a run that had the terminal. `before_output` is called
-        before each write to stdout or stderr."""
+        all params' checkpoint folders. `patience_s`: for so long no process can be started
+        before `wait` raises HostUnfit. `backlog`: with so many ended runs whose output waits for a
+        slow reader, none is started. `stop(why, signal)` is called when the minion's own output
+        is closed, or Ctrl-C ended a run that had the terminal. `before_output` is called before
+        each write to stdout or stderr."""
         self.slots = slots
         self._callback = callback
         hooks = overridden_hooks(callback)
@@ -123,13 +129,17 @@ class ProgramCrew:
             self._tick_s = LIVE_TICK_S
         self._own_peak_kib = 0
         self._short_runs = ShortRuns(slots, time.monotonic(), time.process_time())
+        self._backlog = backlog
+        self._crowding = Crowding(patience_s)
         self._strays = 0
 
     def room(self, seconds_each: float | None) -> int:
         """Idle slots; none while too much output waits for a slow reader, and but for one while
         starts of short programs take too long."""
-        if len(self._undelivered) >= BACKLOG:
+        if len(self._undelivered) >= self._backlog:
             return 0
+        if self._crowding.most is not None:
+            return min(len(self._idle), self._crowding.room(len(self._running), time.monotonic()))
         short_runs = self._short_runs
         if not short_runs.empty_until:
             return len(self._idle)
@@ -140,13 +150,20 @@ class ProgramCrew:
         """Start a program for each."""
         if self._short_runs.rest_until:
             self._short_runs.rest()
+        crowded = ""
         for lease in leases:
+            if crowded:
+                self._ready.append(Outcome(lease, Verdict.CROWDED, reason=crowded))
+                continue
             slot = self._idle.pop()
             try:
                 self._start(slot, lease)
             except NotStarted as error:
                 self._idle.append(slot)
                 slot.tidy()
+                if error.verdict is Verdict.CROWDED:
+                    crowded = error.reason
+                    self._crowding.refused(len(self._running), crowded, time.monotonic())
                 self._ready.append(
                     Outcome(
                         lease, error.verdict, slot.index, reason=error.reason, detail=error.detail
@@ -198,6 +215,8 @@ class ProgramCrew:
             key = -pid
             self._tick_s = _NO_PIDFD_TICK_S
         self._running[key] = slot
+        if self._crowding.most is not None:
+            self._crowding.started(len(self._running), self.slots, now)
         if self._terminal is not None:
             self._terminal.hand_over(pid)
 
@@ -209,6 +228,11 @@ class ProgramCrew:
     def wait(self, timeout_s: float) -> list[Outcome]:
         """Outcomes since the last call."""
         output = self._output
+        if self._crowding.most == 0:
+            now = time.monotonic()
+            self._crowding.check(now)
+            # The loop waits for nothing else then.
+            timeout_s = max(timeout_s, CROWDED_TICK_S)
         if self._ready or (self._undelivered and not output.stuck):
             timeout_s = 0.0
         elif self._running:

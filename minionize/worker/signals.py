@@ -10,10 +10,18 @@ import threading
 from types import FrameType
 from typing import Any
 
-STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
+STOPPING = (
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGXCPU,
+    signal.SIGHUP,
+)
 
-SCHEDULERS_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-"""Those by which schedulers warn; INT and HUP come from a person and a terminal."""
+SCHEDULERS_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
+"""Those by which schedulers warn; INT and HUP come from a person and a terminal. XCPU comes from
+the kernel, too: the CPU seconds of `ulimit -t` are used up."""
 
 
 class Stopping:

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, fields
 from random import random
 from typing import Any
 
-from minionize.errors import EngineUnavailable, ForeignVersion, QueueDamaged
+from minionize.errors import EngineUnavailable, ForeignVersion, QueueDamaged, no_locks
 from minionize.values import Clock, Failure
 
 FORMAT = 1
@@ -168,6 +168,11 @@ def try_lock(descriptor: int) -> bool:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        absent = no_locks(error, os.path.realpath(f"/proc/self/fd/{descriptor}"))
+        if absent is None:
+            raise
+        raise absent from error
     return True
 
 

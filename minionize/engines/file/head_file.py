@@ -16,9 +16,11 @@ from minionize.engines.file.locking import LockWait
 from minionize.errors import (
     EngineUnavailable,
     ForeignVersion,
+    HostUnfit,
     NoSuchQueue,
     QueueDamaged,
     UsageError,
+    no_locks,
 )
 
 if TYPE_CHECKING:
@@ -43,10 +45,21 @@ MAX_HELD_S = 10.0
 """Whoever held the lock for longer writes nothing: a server may have given it to another."""
 
 
-def unavailable(error: OSError, doing: str, path: str) -> EngineUnavailable | UsageError:
+def unavailable(
+    error: OSError, doing: str, path: str
+) -> EngineUnavailable | UsageError | HostUnfit:
     """What an OSError means to a person."""
     if isinstance(error, NotFollowed):
         return UsageError(f"{doing} {error.filename}: {error.strerror}")
+    if error.errno == errno.EFBIG:
+        return HostUnfit(
+            f"{doing} {path}: {error.strerror}: larger files are needed than the limit here: "
+            "raise ulimit -f"
+        )
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return EngineUnavailable(
+            f"{doing} {path}: {error.strerror}: raise ulimit -n, or take fewer slots"
+        )
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return EngineUnavailable(
             f"{doing} {path}: the disk is full (or a quota is): free some space"
@@ -101,6 +114,8 @@ class HeadFile:
         self._head: Head | None = None
         self._target = 0
         self._locked_at = 0.0
+        self._has_locks = False
+        """Whether a lock was got here before."""
         self._there_until = 0.0
         self._behind_s = 0.0
         """How far this host's clock is behind the one that is ahead of all others."""
@@ -160,7 +175,10 @@ class HeadFile:
                 self._wait.get(fd, patience_s, on_and_on=self._on_and_on and hurry_s is None)
         except OSError as error:
             self.close()
-            raise unavailable(error, "cannot lock", self.path) from error
+            # Where there were locks before, their service is away for a while.
+            absent = None if self._has_locks else no_locks(error, self.path)
+            raise absent or unavailable(error, "cannot lock", self.path) from error
+        self._has_locks = True
         self._locked_at = calls.monotonic()
 
     def _unlock(self) -> None:

@@ -17,8 +17,16 @@ AT_ONCE = 8
 class Births:
     """Asks one zygote for children, a few at a time."""
 
-    def __init__(self, nursery: Nursery, links: Links, rounds: Callable[[], int]) -> None:
-        """`rounds`: of the guard, now."""
+    def __init__(
+        self,
+        nursery: Nursery,
+        links: Links,
+        rounds: Callable[[], int],
+        unmade: Callable[[Slot, OSError], None],
+    ) -> None:
+        """`rounds`: of the guard, now. `unmade` is told of a slot for which the machine has no
+        room."""
+        self._unmade = unmade
         self._nursery = nursery
         self._links = links
         self._rounds = rounds
@@ -42,7 +50,13 @@ class Births:
         while self.up and self._wanted and len(self._asked) < AT_ONCE:
             slot = self._wanted.popleft()
             slot.rounds = self._rounds()
-            ends = slot.conceive()
+            try:
+                ends = slot.conceive()
+            except OSError as error:
+                # Whatever has something to run asks again.
+                self._wanted.clear()
+                self._unmade(slot, error)
+                return
             self._nursery.fork(slot.index, slot.birth, ends)
             os.close(ends[0])
             self._links.add(slot)

@@ -18,6 +18,8 @@ from minionize.callbacks.func import FuncCallback
 from minionize.contracts.crew import Outcome, Verdict
 from minionize.errors import MinionizeError, UsageError
 from minionize.values import Lease
+from minionize.worker.blame import Blame, blame, unfit
+from minionize.worker.crowding import Crowding
 from minionize.worker.functions.births import Births
 from minionize.worker.functions.guarded import Guarded
 from minionize.worker.functions.hooks import Around
@@ -55,6 +57,7 @@ class FunctionCrew:
         timeout_s: float | None = None,
         deadline: float | None = None,
         checkpoints: str | None = None,
+        patience_s: float = 300.0,
         capture: bool = False,
         stop: Callable[[str, int], None] = lambda why, by_signal: None,
         before_output: Callable[[], None] | None = None,
@@ -85,6 +88,7 @@ class FunctionCrew:
         }
         self._env = env
         self._folder = folder
+        self._crowding = Crowding(patience_s)
         self._ready = False
         """Whether a child ever had the function."""
         self._error: MinionizeError | None = None
@@ -106,10 +110,11 @@ class FunctionCrew:
             return 0
         most = 1 if seconds_each is None or self._around.hooked else batch(seconds_each)
         most = min(most, *[slot.batch_most() for slot in self._slots])
+        slots = self._usable()
         if most == 1:
-            return sum(slot.idle() for slot in self._slots)
+            return sum(slot.idle() for slot in slots)
         room = 0
-        for slot in self._slots:
+        for slot in slots:
             load = slot.load()
             if load <= most // 2 and slot.open():
                 room += most - load
@@ -129,10 +134,10 @@ class FunctionCrew:
             if not self._around.before(lease):
                 continue
             if lease.suspect:
-                min(self._slots, key=order).add_first([lease], now)
+                min(self._usable() or self._slots, key=order).add_first([lease], now)
             else:
                 plain.append(lease)
-        for slot, share in shares(self._slots, plain):
+        for slot, share in shares(self._usable() or self._slots, plain):
             slot.add(share, now)
         for slot in self._slots:
             self._feed(slot, now)
@@ -149,6 +154,9 @@ class FunctionCrew:
     def wait(self, timeout_s: float) -> list[Outcome]:
         """See contracts/crew. UsageError if the function can't be loaded."""
         until = time.monotonic() + timeout_s
+        if self._crowding.most == 0:
+            self._crowding.check(until - timeout_s)
+            until = max(until, until - timeout_s + LOADING_S)  # the loop waits for nothing else
         outcomes: list[Outcome] = []
         while True:
             now = time.monotonic()
@@ -285,6 +293,7 @@ class FunctionCrew:
                 continue
             if what == "born":
                 slot.pid = told["pid"]
+                self._crowding.started(self._children(), self.slots, time.monotonic())
                 self._guard.hold(slot.index, slot.pid)
                 self._births.told(slot)
             elif what == "loaded":
@@ -330,15 +339,35 @@ class FunctionCrew:
         self._links.forget(slot)
         slot.bury({"status": 0}, time.monotonic(), self._ended, self._capture)
         slot.stillborn = 0
-        self._drop_waiting(slot, f"no process can be started: {why}")
+        why = f"no process can be started: {why}"
+        self._crowding.refused(self._children(), why, time.monotonic())
+        self._drop_waiting(slot, why, Verdict.CROWDED)
         self._births.told(slot)
         if not any(slot.link is not None for slot in self._slots):
             self._ready = self._room_made = True  # the next lease tries again, and tells why
 
+    def _unmade(self, slot: Slot, error: OSError) -> None:
+        """What a child shares with us could not be made."""
+        self._miscarry(slot, os.strerror(error.errno or 0))
+        if blame(error) is not Blame.CROWDED:
+            self._error = unfit("no child can be made for the function", error)
+
+    def _children(self) -> int:
+        """How many there are, as far as it was told."""
+        return sum(slot.pid != 0 for slot in self._slots)
+
+    def _usable(self) -> list[Slot]:
+        """The slots that have a child, or may have one now."""
+        if self._crowding.most is None:
+            return self._slots
+        there = [slot for slot in self._slots if slot.link is not None]
+        without_child = [slot for slot in self._slots if slot.link is None]
+        return there + without_child[: self._crowding.room(len(there), time.monotonic())]
+
     def _start_nursery(self) -> None:
         self._rounds = self._guard.rounds()
         self._nursery: Nursery = Nursery(self._callback, self._env, self._folder, self._told)
-        self._births: Births = Births(self._nursery, self._links, self._guard.rounds)
+        self._births: Births = Births(self._nursery, self._links, self._guard.rounds, self._unmade)
         self._links.add_nursery(self._nursery.control)
         self._guard.hold(self.slots, self._nursery.pid)
 
@@ -372,12 +401,12 @@ class FunctionCrew:
         slot.condemn(verdict, reason)
         self._nursery.signal(slot.index, slot.birth, signal.SIGKILL)
 
-    def _drop_waiting(self, slot: Slot, why: str = "") -> None:
+    def _drop_waiting(self, slot: Slot, why: str = "", verdict: Verdict = Verdict.ABORTED) -> None:
         back = slot.take_back()
         for _, leases in slot.pending:
             back += leases
         slot.pending.clear()
-        self._ended += [Outcome(lease, Verdict.ABORTED, slot.index, reason=why) for lease in back]
+        self._ended += [Outcome(lease, verdict, slot.index, reason=why) for lease in back]
 
     def _enforce(self, now: float) -> None:
         """Kill the children whose run is over time."""

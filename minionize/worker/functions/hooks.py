@@ -8,6 +8,7 @@ from typing import Any
 from minionize.callbacks.func import FuncCallback, overrides_hooks
 from minionize.contracts.crew import Outcome, Verdict
 from minionize.values import Lease
+from minionize.worker.decisions import NEVER_BEGAN
 from minionize.worker.functions.results import lost_line, traced
 
 
@@ -85,7 +86,7 @@ class Around:
         if self.hooked:
             outcomes = [
                 outcome
-                if outcome.verdict is Verdict.ABORTED
+                if outcome.verdict in NEVER_BEGAN
                 else after(self._callback, outcome, self._engine)
                 for outcome in outcomes
             ]

@@ -17,6 +17,8 @@ from minionize.callbacks.func import FuncCallback
 from minionize.errors import UsageError
 from minionize.settings.machine import job
 from minionize.values import RUN_VARIABLES
+from minionize.worker.blame import Blame, blame, unfit
+from minionize.worker.limits import limits
 from minionize.worker.output import open_unlinked
 
 _CODE = (
@@ -24,8 +26,8 @@ _CODE = (
     "from minionize.worker.functions.zygote import main;main(t,s)"
 )
 _MOST_MESSAGE = 64 * 1024
-_HIGH = 64
-"""Descriptors are moved above this first, so that placing one never overwrites another."""
+_HIGH = 5
+"""Descriptors are moved to this or higher first, so that placing one never overwrites another."""
 
 
 class Nursery:
@@ -60,7 +62,7 @@ class Nursery:
             with open(setup, "wb", closefd=False) as file:
                 file.write(json.dumps(told).encode() + b"\n" + origin.pickled)
             os.lseek(setup, 0, os.SEEK_SET)
-            self.pid = os.posix_spawn(
+            self.pid = limits.as_given(os.posix_spawn)(
                 sys.executable,
                 [sys.executable, *["-O"] * sys.flags.optimize, "-c", _CODE],
                 _environment(env, told),
@@ -75,6 +77,8 @@ class Nursery:
             )
         except OSError as error:
             self.control.close()
+            if blame(error) is not Blame.COMMAND:
+                raise unfit("no process can be started for the function", error) from error
             raise UsageError(
                 f"{sys.executable} can't be started ({error.strerror}): use --inline"
             ) from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import operator
 import os
@@ -128,15 +130,24 @@ class Slot:
 
     def conceive(self) -> list[int]:
         """New ends for a new child; returns the child's: link, board, records, stdout, stderr.
-        The caller sends them off and closes the first."""
+        The caller sends them off and closes the first. OSError if the machine has no room."""
         self.birth += 1
         self.pid = 0
         self.loaded = False
-        self.link, theirs = socket.socketpair()
-        self.link.setblocking(False)
-        board, noted = self._memory("board"), self._memory("records")
-        os.write(board, bytes(BOARD_BYTES))
-        self._board = Board(board, noted)
+        with contextlib.ExitStack() as undo:
+            link, theirs = socket.socketpair()
+            undo.callback(link.close)
+            undo.callback(theirs.close)
+            board = self._memory("board")
+            undo.callback(os.close, board)
+            noted = self._memory("records")
+            undo.callback(os.close, noted)
+            if os.write(board, bytes(BOARD_BYTES)) < BOARD_BYTES:
+                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))  # ulimit -f
+            self._board = Board(board, noted)
+            undo.pop_all()
+        link.setblocking(False)
+        self.link = link
         return [theirs.detach(), board, noted, self.out.fd, self.err.fd]
 
     def _memory(self, name: str) -> int:

@@ -1,0 +1,122 @@
+"""The limits that a shell or a scheduler set around this minion (`ulimit`), and what it does with
+them while it works.
+
+Its soft limits are moved, as far as the hard ones let: open files up for its slots, sizes of files
+up for its own, CPU seconds down by one so that it is warned (SIGXCPU) before it is killed. What it
+starts gets the limits that were given, since programs rely on them: select() can't take a
+descriptor above 1023, and some close every descriptor that they may have.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+from minionize.errors import HostUnfit
+
+T = TypeVar("T")
+
+PER_SLOT = 6
+"""Descriptors of a slot at most: two files of output, a pidfd, and files for --stdin, --stdout and
+--stderr; of a function: two files of output, a link, two files of records, one in between."""
+RESERVE = 16
+"""For the guard, the queue, the report, and what is opened for a moment."""
+
+
+class Room(NamedTuple):
+    """What there are descriptors for."""
+
+    slots: int
+    backlog: int
+    """Ended runs whose output may wait for a slow reader."""
+    line: str = ""
+    """For a person, where that is less than was asked for."""
+
+
+class Limits:
+    """Of this process, from `adapt` on until `restore`."""
+
+    def __init__(self) -> None:
+        self._users = 0
+        self._given: dict[int, tuple[int, int]] = {}
+        self._ours: dict[int, tuple[int, int]] = {}
+
+    def adapt(self, slots: int, backlog: int) -> Room:
+        """Move the limits for a minion of `slots` slots; returns how many there is room for.
+        HostUnfit where there is none for a single one."""
+        import resource
+
+        self._users += 1
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        if soft != hard:
+            self._move(resource.RLIMIT_FSIZE, (soft, hard), (hard, hard))
+        soft, hard = resource.getrlimit(resource.RLIMIT_CPU)
+        if hard != resource.RLIM_INFINITY and hard > 1 and not 0 <= soft < hard:
+            self._move(resource.RLIMIT_CPU, (soft, hard), (hard - 1, hard))
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        kept = len(os.listdir("/proc/self/fd")) + RESERVE
+        needed = kept + PER_SLOT * slots + 2 * backlog
+        if soft == resource.RLIM_INFINITY or soft >= needed:
+            return Room(slots, backlog)
+        most = needed if hard == resource.RLIM_INFINITY else min(hard, needed)
+        if most > soft:
+            self._move(resource.RLIMIT_NOFILE, (soft, hard), (most, hard))
+        left = most - kept
+        fit = min(slots, left // PER_SLOT)
+        if fit < 1:
+            self.restore()
+            raise HostUnfit(
+                f"a process may have {most} files open here, and a minion needs "
+                f"{kept + PER_SLOT}: ulimit -n {kept + PER_SLOT}, or more"
+            )
+        # With one that waits none is started, so each slot's own are enough for it.
+        line = ""
+        if fit < slots:
+            line = (
+                f"a process may have {most} files open here, enough for -j {fit} but not for -j "
+                f"{slots}: going on with -j {fit} (ulimit -n {kept + PER_SLOT * slots} is enough)"
+            )
+        return Room(fit, max(1, min(backlog, (left - PER_SLOT * fit) // 2)), line)
+
+    def _move(self, which: int, given: tuple[int, int], ours: tuple[int, int]) -> None:
+        import resource
+
+        try:
+            resource.setrlimit(which, ours)
+        except (OSError, ValueError):
+            return  # a host of its own mind: we go on with what was given
+        self._given.setdefault(which, given)
+        self._ours[which] = ours
+
+    def as_given(self, start: Callable[..., T]) -> Callable[..., T]:
+        """`start`, which starts a process, under the limits that were given."""
+        if not self._given:
+            return start
+
+        def started(*args: object, **more: object) -> T:
+            _set(self._given)
+            try:
+                return start(*args, **more)
+            finally:
+                _set(self._ours)
+
+        return started
+
+    def restore(self) -> None:
+        """Call it once for each `adapt`. After the last the limits are as they were given."""
+        self._users -= 1
+        if not self._users:
+            _set(self._given)
+            self._given, self._ours = {}, {}
+
+
+def _set(limits: dict[int, tuple[int, int]]) -> None:
+    import resource
+
+    for which, pair in limits.items():
+        resource.setrlimit(which, pair)
+
+
+limits = Limits()
+"""Those of a process are one; so this is."""
