@@ -117,8 +117,8 @@ def _durations(roll: RollUp) -> str:
 
 def _rounded(value: float, *, up: bool) -> float:
     """The next duration that `duration` shows as it is."""
-    if value <= 0:
-        return 0.0
+    if value < 1e-9:
+        return 1e-9 if up and value > 0 else 0.0
     if value >= 100:
         size = 3600.0 if value >= 86400 else 60.0 if value >= 3600 else 1.0
     else:
