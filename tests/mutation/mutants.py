@@ -150,11 +150,10 @@ def _of_expression(node: ast.expr) -> Iterator[tuple[str, str]]:
             changed = copy.deepcopy(node)
             changed.op = _ARITHMETIC[type(node.op)]()
             yield "arithmetic", ast.unparse(changed)
-    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-        if len(node.args) > 1 and node.func.id in ("min", "max"):
-            call = copy.deepcopy(node)
-            call.func = ast.Name("max" if node.func.id == "min" else "min", ast.Load())
-            yield "min/max", ast.unparse(call)
+    elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("min", "max"):
+        call = copy.deepcopy(node)
+        call.func = ast.Name("max" if ast.unparse(node.func) == "min" else "min", ast.Load())
+        yield "min/max", ast.unparse(call)
 
 
 def _of_statement(node: ast.stmt, function: str) -> Iterator[tuple[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 _U = "tests/unit/test_"
 _CONTRACT = "tests/contracts/test_contract_"
-_FILE = (f"{_U}file_minion.py", f"{_CONTRACT}file.py::TestFile", f"{_U}file_*.py")
+_FILE = (f"{_CONTRACT}file.py::TestFile", f"{_U}file_m*.py", f"{_U}file_*.py")
 _WORKER = (f"{_U}worker_leases.py", f"{_U}worker_loop.py", f"{_U}worker_[!p]*.py")
 _MEMORY = (f"{_CONTRACT}memory.py", f"{_U}memory.py")
 _TEMPLATE = (f"{_U}template_*.py",)
