@@ -88,10 +88,10 @@ class Copy:
 
     def _test(self, tests: tuple[str, ...], limit_s: float) -> tuple[str, str]:
         named = list(dict.fromkeys(name for test in tests for name in self._named(test)))
-        argv = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p",
-                "no:xdist", "-o", f"faulthandler_timeout={HANGS_S}", "--no-header", *named]  # fmt: skip
-        env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "CI": "1",
-               "PYTHONPATH": str(self.folder)}  # fmt: skip
+        argv = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider"]
+        argv += ["-p", "no:xdist", "-o", f"faulthandler_timeout={HANGS_S}", *named]
+        env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(self.folder)}
+        env["CI"] = "1"  # the same examples of hypothesis each time
         process = subprocess.Popen(argv, cwd=self.folder, env=env, stdout=subprocess.PIPE,
                                    stderr=subprocess.STDOUT, text=True, errors="replace",
                                    start_new_session=True)  # fmt: skip
@@ -191,11 +191,10 @@ def main() -> None:
     if args.list:
         return
     with tempfile.TemporaryDirectory(prefix="mutants-") as parent:
+        folders = [Path(parent) / str(number) for number in range(args.jobs)]
         threads = [
-            threading.Thread(
-                target=work, args=(todo, args.out, args.limit, Path(parent) / str(number))
-            )
-            for number in range(args.jobs)
+            threading.Thread(target=work, args=(todo, args.out, args.limit, folder))
+            for folder in folders
         ]
         for thread in threads:
             thread.start()
