@@ -362,9 +362,11 @@ def test_other_peoples_pickles_are_not_read(lab: Lab, monkeypatch: pytest.Monkey
         path = lab.folder / name
         before = path.read_bytes()
         path.write_bytes(pickle.dumps(Trap()))
-        path.chmod(0o666)
-        with pytest.raises(UsageError, match=f"{name} can be written by everybody.*chmod o-w"):
-            lab.minion()
+        for mode, who in ((0o666, "everybody"), (0o664, "its group")):
+            path.chmod(mode)
+            os.chown(path, -1, 12345)
+            with pytest.raises(UsageError, match=f"{name} can be written by {who}.*chmod go-w"):
+                lab.minion()
         path.chmod(0o644)
         path.write_bytes(before)
     if os.geteuid() == 0:  # root can make it another's; else, be another
@@ -374,6 +376,44 @@ def test_other_peoples_pickles_are_not_read(lab: Lab, monkeypatch: pytest.Monkey
     with pytest.raises(UsageError, match=r"belongs to user \d+.*a folder of your own"):
         lab.queue().stats()
     assert not (lab.folder / "sprung").exists()
+
+
+def test_a_folder_in_which_others_could_exchange_pickles(lab: Lab) -> None:
+    sweeper(lab.folder, ["x"])
+    if os.geteuid():
+        pytest.skip("only root makes it another's")
+    for uid, gid, mode, why in (
+        (0, 12345, 0o775, "can be written by its group"), (0, 0, 0o757, "by everybody"),
+        (12345, 0, 0o755, "belongs to user 12345"),
+    ):  # fmt: skip
+        os.chown(lab.folder, uid, gid)
+        lab.folder.chmod(mode)
+        with pytest.raises(UsageError, match=f"{lab.folder} .*{why}"):
+            lab.queue().stats()
+    os.chown(lab.folder, 0, 0)
+    lab.folder.chmod(0o775)  # root's own group is nobody else's
+    assert lab.queue().stats().put == 1
+
+
+@pytest.mark.parametrize("name", ["sweeps", "done", "inprogress"])
+def test_a_pickle_behind_a_link_is_not_read(lab: Lab, name: str) -> None:
+    """Its owner is who made the link, whoever owns what it leads to."""
+    sweeper(lab.folder, ["x"])
+    (lab.folder / name).rename(lab.folder / "elsewhere")
+    (lab.folder / name).symlink_to("elsewhere")
+    with pytest.raises(UsageError, match=f"{name} is a symbolic link"):
+        lab.queue().stats()
+
+
+def test_a_folder_that_is_exchanged_between_two_looks_changes_nothing(
+    lab: Lab, tmp_path: Path
+) -> None:
+    sweeper(lab.folder, ["x"])
+    queue = lab.queue()
+    assert queue.stats().put == 1
+    lab.folder.rename(tmp_path / "aside")
+    sweeper(lab.folder, ["y", "z"])
+    assert queue.stats().put == 1
 
 
 def test_a_sweep_that_is_none_is_told(lab: Lab) -> None:

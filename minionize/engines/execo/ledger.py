@@ -95,6 +95,11 @@ def _short(record: Record) -> dict[str, Any]:
     return {name: value for name, value in vars(record).items() if value != _DEFAULTS[name]}
 
 
+def _real(path: str) -> str:
+    """For people: the room reaches it by a descriptor."""
+    return os.path.realpath(path)
+
+
 def load(path: str) -> Ledger:
     """The ledger at `path`; an empty one if there is none yet."""
     try:
@@ -102,7 +107,7 @@ def load(path: str) -> Ledger:
             whole = json.loads(file.read())
         if whole["format"] != FORMAT:
             raise ForeignVersion(
-                f"{path} has format {whole['format']}, and this minionize knows {FORMAT}: "
+                f"{_real(path)} has format {whole['format']}, and this minionize knows {FORMAT}: "
                 "use the version that made it"
             )
         whole["members"] = {key: Member(**member) for key, member in whole["members"].items()}
@@ -114,7 +119,7 @@ def load(path: str) -> Ledger:
         return Ledger()
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise QueueDamaged(
-            f"{path} can't be read ({error}): move it away, and only attempts, crashes and "
+            f"{_real(path)} can't be read ({error}): move it away, and only attempts, crashes and "
             "dead letters are forgotten"
         ) from error
 
@@ -148,7 +153,8 @@ def locked(path: str, clock: Clock, *, patience_s: float = 30.0) -> Iterator[Non
         while not try_lock(descriptor):
             if clock.monotonic() > until_s:
                 raise EngineUnavailable(
-                    f"{path} has been locked for {patience_s:.0f} s: look for a stopped minion"
+                    f"{_real(path)} has been locked for {patience_s:.0f} s: "
+                    "look for a stopped minion"
                 )
             clock.sleep(wait_s * (0.5 + random()))
             wait_s = min(wait_s * 2, 0.05)

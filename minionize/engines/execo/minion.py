@@ -133,6 +133,7 @@ class ExecoEngine:
                 _let_go(ledger.params[id])
             self._room.leave(self._key)
             self._room.give_back(held)
+        self._room.let_go()
         self._closed = True
 
     def abandon(self) -> None:

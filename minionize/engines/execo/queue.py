@@ -47,7 +47,7 @@ class ExecoQueue:
         with self._room.visit(make=self._room.options.create) as ledger:
             room = self._room
             if not room.exists:
-                save(room.folder, set())
+                save(room.place, set())
                 self.made.append(f"sweep {room.folder}")
                 room.reload()
             known = room.sweep.combinations
@@ -57,7 +57,7 @@ class ExecoQueue:
                     raise _twins(self.url, to_text(plain(combination)))
             fresh = {combination for combination in new if room.sweep.id_of(combination) is None}
             if fresh:
-                save(room.folder, fresh.union(known.values()))
+                save(room.place, fresh.union(known.values()))
                 room.reload()
                 room.upheaval()
             if self._feeder:
@@ -142,7 +142,8 @@ class ExecoQueue:
             return self._room.stats()
 
     def close(self) -> None:
-        """Nothing stays open between visits."""
+        """Let go of the folder."""
+        self._room.let_go()
 
     def abandon(self) -> None:
         """As if the process of this feeder had been killed. For tests."""

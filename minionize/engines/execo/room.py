@@ -24,7 +24,7 @@ from typing import Any
 from minionize.contracts.engine import EngineOptions
 from minionize.engines.execo import ledger as books
 from minionize.engines.execo.ledger import Ledger, Member, Record
-from minionize.engines.execo.sweep import Sweep, missing
+from minionize.engines.execo.sweep import Sweep, check_trusted, missing
 from minionize.errors import EngineUnavailable, UsageError
 from minionize.values import State, Stats
 
@@ -38,7 +38,8 @@ class Room:
         self.options = options
         self.clock = options.clock
         self._strangers_s = strangers_s
-        self._own = os.path.join(folder, "minionize")
+        self._fd = -1
+        """Of the folder: what others rename meanwhile changes nothing."""
         self._sweep: Sweep | None = None
         self._upheavals = -1
         self._stood: dict[str, tuple[int, float]] = {}
@@ -66,6 +67,8 @@ class Room:
         try:
             if not (make or self.exists):
                 raise missing(self.folder)
+            os.makedirs(self.folder, exist_ok=True)
+            self._enter()
             os.makedirs(os.path.join(self._own, "members"), exist_ok=True)
             with books.locked(os.path.join(self._own, "lock"), self.clock):
                 self.ledger = books.load(self._ledger_path)
@@ -76,9 +79,42 @@ class Room:
                     self._sweep_out()
                 yield self.ledger
         except PermissionError as error:
-            raise UsageError(f"{self.url}: no rights on {error.filename}: chmod it") from error
+            where = self._shown(error.filename)
+            raise UsageError(f"{self.url}: no rights on {where}: chmod it") from error
         except OSError as error:
-            raise EngineUnavailable(f"{self.url}: {error.strerror}: {error.filename}") from error
+            where = self._shown(error.filename)
+            raise EngineUnavailable(f"{self.url}: {error.strerror}: {where}") from error
+
+    @property
+    def place(self) -> str:
+        """The folder that was entered, by a name that stays its own."""
+        return f"/proc/self/fd/{self._fd}"
+
+    @property
+    def _own(self) -> str:
+        return os.path.join(self.place, "minionize")
+
+    def _shown(self, path: object) -> str:
+        return str(path).replace(self.place, self.folder)
+
+    def _enter(self) -> None:
+        """Open the folder, and look whose it is: whoever may write there could put a pickle of
+        theirs in the place of one that was looked at."""
+        if self._fd >= 0 and not os.fstat(self._fd).st_nlink:
+            self.let_go()  # it was removed, and another one was made
+        if self._fd < 0:
+            if os.path.islink(self.folder):
+                found = os.lstat(self.folder)
+                if found.st_uid not in (os.geteuid(), 0):
+                    check_trusted(self.folder, found)
+            self._fd = os.open(self.folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        check_trusted(self.folder, os.fstat(self._fd))
+
+    def let_go(self) -> None:
+        """Close the folder; the next visit opens it again."""
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            os.close(fd)
 
     def save(self, *, sync: bool = True) -> None:
         """Write the ledger."""
@@ -246,7 +282,7 @@ class Room:
     def _refresh(self) -> None:
         """The sweep as it is now, unpickled only if its files may be trusted."""
         if self._sweep is None or self._sweep.changed:
-            self._sweep = Sweep(self.folder)
+            self._sweep = Sweep(self.folder, self.place)
             self._upheavals = self.ledger.upheavals
             return
         self._sweep.check()

@@ -17,6 +17,7 @@ import stat
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
+from minionize.beneath import is_only_ours
 from minionize.engines.execo.ledger import write_whole
 from minionize.engines.execo.library import sweep_module
 from minionize.errors import BadParam, EngineUnavailable, NoSuchQueue, QueueDamaged, UsageError
@@ -29,13 +30,15 @@ _HASH_ID = re.compile(r"x[0-9a-f]{20}")
 class Sweep:
     """The combinations of one sweep and their states. Use it under the queue's lock only."""
 
-    def __init__(self, folder: str) -> None:
-        """NoSuchQueue if there is no sweep in `folder`."""
+    def __init__(self, folder: str, place: str) -> None:
+        """NoSuchQueue if there is no sweep in `folder`. `place`: the same folder by a name that
+        stays its own whatever others rename."""
         self.folder = folder
+        self._place = place
         self.check()
         self._seen = self._signature()
         try:
-            self._sweeper = sweep_module().ParamSweeper(folder)
+            self._sweeper = sweep_module().ParamSweeper(place, name=os.path.basename(folder))
         except ModuleNotFoundError as error:
             if (error.name or "").startswith("execo"):
                 raise
@@ -50,25 +53,16 @@ class Sweep:
         self._name_all(self._sweeper.get_sweeps())
 
     def check(self) -> None:
-        """Only files of the user's own, or root's, are ever unpickled."""
+        """Only files of the user's own, or root's, that nobody else may write are ever unpickled,
+        and from a folder in which nobody else can put another in their place."""
         for name in ("sweeps", "done", "inprogress"):
-            path = os.path.join(self.folder, name)
             try:
-                found = os.stat(path)
+                found = os.lstat(os.path.join(self._place, name))
             except FileNotFoundError:
                 if name == "sweeps":
                     raise missing(self.folder) from None
                 continue
-            if found.st_uid not in (os.geteuid(), 0):
-                raise UsageError(
-                    f"{path} belongs to user {found.st_uid}, and reading a pickle runs what its "
-                    "owner put into it: copy the sweep into a folder of your own"
-                )
-            if found.st_mode & stat.S_IWOTH:
-                raise UsageError(
-                    f"{path} can be written by everybody, and reading a pickle runs what is in "
-                    f"it: chmod o-w {path}"
-                )
+            check_trusted(os.path.join(self.folder, name), found)
 
     @property
     def changed(self) -> bool:
@@ -79,8 +73,8 @@ class Sweep:
     def traces(self) -> tuple[object, ...]:
         """Something that changes when execo's files do. Who looks and finds nothing writes
         `inprogress` again as it was: so of that one only the size counts."""
-        sweeps, done = (_trace(os.path.join(self.folder, name)) for name in ("sweeps", "done"))
-        return sweeps, done, os.path.getsize(os.path.join(self.folder, "inprogress"))
+        sweeps, done = (_trace(os.path.join(self._place, name)) for name in ("sweeps", "done"))
+        return sweeps, done, os.path.getsize(os.path.join(self._place, "inprogress"))
 
     def id_of(self, combination: Any) -> str | None:
         """Its id, if it belongs to this sweep."""
@@ -115,7 +109,7 @@ class Sweep:
         """These are not done any more. execo has no word for it: the file is written anew,
         under its own lock, without them."""
         chosen = {self.combinations[id] for id in ids}
-        path = os.path.join(self.folder, "done")
+        path = os.path.join(self._place, "done")
         with open(path, "rb+") as file:
             fcntl.lockf(file, fcntl.LOCK_EX)
             kept = []
@@ -131,7 +125,7 @@ class Sweep:
     def without(self, ids: Collection[str]) -> None:
         """These are no longer part of the sweep."""
         gone = set(ids)
-        save(self.folder, {c for c, id in self._ids.items() if id not in gone})
+        save(self._place, {c for c, id in self._ids.items() if id not in gone})
 
     def _name_all(self, combinations: Iterable[Any]) -> None:
         twins: dict[str, list[Any]] = {}
@@ -155,13 +149,33 @@ class Sweep:
                 self._ids[combination] = own
 
     def _signature(self) -> object:
-        return _trace(os.path.join(self.folder, "sweeps"))
+        return _trace(os.path.join(self._place, "sweeps"))
 
     def _damaged(self, error: Exception) -> QueueDamaged:
         return QueueDamaged(
             f"{self.folder}/sweeps is no sweep that can be read here "
             f"({type(error).__name__}: {error}): make it again with "
             "ParamSweeper(..., save_sweeps=True)"
+        )
+
+
+def check_trusted(path: str, found: os.stat_result) -> None:
+    """UsageError unless it belongs to this user, or root, and nobody else may write it."""
+    if stat.S_ISLNK(found.st_mode):
+        raise UsageError(
+            f"{path} is a symbolic link, and reading a pickle runs what is in it: put the file "
+            "itself there"
+        )
+    if found.st_uid not in (os.geteuid(), 0):
+        raise UsageError(
+            f"{path} belongs to user {found.st_uid}, and reading a pickle runs what its "
+            "owner put into it: copy the sweep into a folder of your own"
+        )
+    if not is_only_ours(found):
+        who = "everybody" if found.st_mode & stat.S_IWOTH else "its group"
+        raise UsageError(
+            f"{path} can be written by {who}, and reading a pickle runs what is in it: "
+            f"chmod go-w {path}"
         )
 
 
