@@ -93,3 +93,30 @@ def test_nor_replaced(plan: Plan) -> None:
     site = Site(None, lambda: RUNNING, None, lambda: done(plan))
     assert follow(plan, site, resubmit=True) == 0
     assert (site.submitted, len(site.says)) == (0, 1)
+
+
+UNKNOWN = [Job("1", JobState.UNKNOWN, "", "on another cluster"), Job("2", JobState.UNKNOWN)]
+GONE = [job._replace(gone=True) for job in UNKNOWN]
+
+
+@pytest.mark.parametrize("resubmit", [False, True])
+def test_who_is_only_unknown_is_not_taken_for_dead_or_replaced(
+    plan: Plan, capsys: pytest.CaptureFixture[str], resubmit: bool
+) -> None:
+    says: list[Callable[[], Sequence[Job]]] = [lambda: UNKNOWN] * 3
+    site = Site(lambda: RUNNING, *says, lambda: done(plan))
+    assert follow(plan, site, resubmit=resubmit) == 0
+    assert (site.submitted, len(site.says)) == (0, 1)
+    said = capsys.readouterr().err
+    assert said.count("2 minions not known, and taken for alive: 1 (on another cluster)") == 1
+
+
+def test_who_is_gone_has_ended(plan: Plan) -> None:
+    """The scheduler that had them was asked, and has them no more."""
+    assert follow(plan, Site(lambda: RUNNING, lambda: GONE), resubmit=False) == 75
+
+
+def test_states_that_are_over() -> None:
+    over = {state for state in JobState if Job("1", state).over}
+    assert over == {JobState.ENDED, JobState.FAILED, JobState.CANCELLED}
+    assert all(job.over for job in GONE)
