@@ -236,7 +236,7 @@ def cancel(submitted: Submitted) -> int:
 
 
 def _goes_on(job: Job) -> bool:
-    return job.state.alive and job.detail != LEAVING
+    return job.state.alive and job.detail not in LEAVING
 
 
 def _elsewhere(cluster: str) -> list[str]:

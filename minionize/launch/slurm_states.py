@@ -13,8 +13,8 @@ _PENDING = frozenset({"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQ
 _RUNNING = frozenset({"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT",
                       "RESIZING"})  # fmt: skip
 _CANCELLED = frozenset({"CANCELLED", "PREEMPTED", "REVOKED", "DEADLINE"})
-LEAVING = "completing"
-"""The detail of a job that was ended, and whose processes are about to."""
+LEAVING = frozenset({"completing", "signaling", "stage_out"})
+"""Details of jobs that were ended, and whose processes are about to."""
 _FOLD = 128
 """`sacct` takes this off an exit status that is not below it."""
 _OURS = frozenset({1, 2, *range(64, 79), 126, 127})

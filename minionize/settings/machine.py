@@ -101,9 +101,10 @@ def job(env: Mapping[str, str]) -> str:
 
 
 def _is_of_another_job(env: Mapping[str, str]) -> bool:
-    """Whether the variables of a run are of one in another job, which has submitted ours."""
-    told = env.get("MINION_JOB")
-    return told is not None and told != job(env)
+    """Whether the variables of a run are of one in another job, which has submitted ours. A
+    container of a run may not see in which job it is."""
+    told, ours = env.get("MINION_JOB"), job(env)
+    return told is not None and ours not in (NO_JOB, told)
 
 
 def deadline(env: Mapping[str, str], now: float) -> tuple[float, str] | None:

@@ -32,7 +32,7 @@ _ASK_BEFORE_S = 10.0
 """So long before its time is over a minion asks the scheduler whether that is still so."""
 _ANSWER_EVERY_S = 0.1
 _LATE_S = 3.0
-"""So long after that time an answer is waited for: a part of the grace of what runs."""
+"""So long after that time an answer is waited for."""
 _SAME_S = 2.0
 """Ends that differ by less are the same: clocks do."""
 _NEVER = float("inf")
@@ -126,9 +126,10 @@ class Ending:
 
     def _is_sure(self, now: float) -> bool:
         """Whether no answer is to be waited for: it may be that this is not the end."""
-        if self._ask_at == _NEVER:
+        if self._wall_time is None or not self._wall_time.asking:
             return True
-        return now >= max(self.at, self._began) + _LATE_S
+        limit = self.at if now >= self.at else self.leases_until
+        return now >= max(limit, self._began) + _LATE_S
 
     def begin(self) -> None:
         """Heed orders from now on: those of before were for others."""

@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
-_JOB = (b"SLURM_JOB_ID", b"SLURM_CLUSTER_NAME", b"OAR_JOB_ID", b"PBS_JOBID")
+_JOB = (b"SLURM_JOB_ID", b"SLURM_CLUSTER_NAME", b"OAR_JOB_ID", b"PBS_JOBID", b"LSB_JOBID")
 _DAEMONS = frozenset({b"slurmstepd", b"slurmd", b"atd", b"cron", b"crond", b"sshd", b"pbs_mom"})
 
 

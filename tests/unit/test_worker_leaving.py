@@ -182,3 +182,8 @@ def test_commands_that_fail_or_are_missing_give_no_answer() -> None:
     assert output_of(["echo", "a"], env) == "a\n"
     assert output_of(["false"], env) is None
     assert output_of(["no-such-command-of-a-scheduler"], env) is None
+
+
+def test_no_variable_changes_what_a_scheduler_is_asked() -> None:
+    env = {"PATH": "/usr/bin:/bin", "SQUEUE_USERS": "nobody", "SLURM_CONF": "here"}
+    assert output_of(["sh", "-c", "echo $SQUEUE_USERS $SLURM_CONF"], env) == "here\n"

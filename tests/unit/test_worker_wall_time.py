@@ -93,7 +93,7 @@ def test_jobs_by_their_variables(env: dict[str, str], name: str) -> None:
         ({"SLURM_JOB_ID": "7"}, "slurm::7", True),
         ({"SLURM_JOB_ID": "7"}, None, True),  # a person's own
         ({}, NO_JOB, True),
-        ({}, "slurm::5", False),
+        ({}, "slurm::5", True),  # a container of a run
     ],
 )
 def test_a_deadline_of_a_run_in_another_job_is_not_heeded(
@@ -159,3 +159,15 @@ def test_variables_of_an_allocation_that_is_over(make: Make, squeue: Any) -> Non
     assert (why, status) == ("its time is over", 75)
     made = make(done, [1, 2], env=env, deadline=1000.0)
     assert (made.run().done, made.queue.stats().waiting) == (2, 0)
+
+
+def test_too_little_time_for_more_does_not_wait_for_the_very_end(
+    make: Make, squeue: Any, tmp_path: Path
+) -> None:
+    end = time.time() + 14.0
+    env = squeue(f"echo 'RUNNING|{end:.0f}|'", 14.0)
+    made = make(done, [1], env=env, deadline=end, grace_s=0.0, min_left_s=11.0, until="forever")
+    began = time.monotonic()
+    assert made.run().why.startswith("less than ")
+    assert time.monotonic() - began < 4.0
+    assert (tmp_path / "asked").exists()
