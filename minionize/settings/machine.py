@@ -103,8 +103,15 @@ def job(env: Mapping[str, str]) -> str:
 def _is_of_another_job(env: Mapping[str, str]) -> bool:
     """Whether the variables of a run are of one in another job, which has submitted ours. A
     container of a run may not see in which job it is."""
-    told, ours = env.get("MINION_JOB"), job(env)
-    return told is not None and ours not in (NO_JOB, told)
+    if "MINION_ID" not in env and "MINION_JOB" not in env:
+        return False  # a person has set what there is
+    return job(env) not in (NO_JOB, env.get("MINION_JOB", NO_JOB))
+
+
+def run_in_job(env: Mapping[str, str]) -> dict[str, str]:
+    """What a run is told of the job that it is in, and `sbatch` tells the job that it submits."""
+    name = job(env)
+    return {} if name == NO_JOB else {"MINION_JOB": name}
 
 
 def deadline(env: Mapping[str, str], now: float) -> tuple[float, str] | None:

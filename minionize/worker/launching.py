@@ -13,7 +13,7 @@ from typing import Any
 from minionize.callbacks.template import LacksName
 from minionize.contracts.callback import Invocation
 from minionize.contracts.crew import Verdict
-from minionize.settings.machine import job
+from minionize.settings.machine import run_in_job
 from minionize.values import RUN_VARIABLES, Lease
 from minionize.worker.blame import Blame, blame
 from minionize.worker.limits import limits
@@ -67,7 +67,7 @@ class Launcher:
         """`scratch`: a folder that may be made for files with large params. `deadline`: Unix
         time at which the minion will end its runs."""
         self._path = env.get("PATH", os.defpath)
-        ours = {"MINION_ID": minion_id, "MINION_JOB": job(env)}
+        ours = {"MINION_ID": minion_id, **run_in_job(env)}
         if deadline is not None:
             ours["MINION_DEADLINE"] = f"{deadline:.0f}"
         kept = {name: value for name, value in env.items() if name not in RUN_VARIABLES}

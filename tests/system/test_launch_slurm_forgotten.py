@@ -52,6 +52,27 @@ def test_accounting_tells_what_became_of_them(
         assert line.endswith(": 1 failed, 2 cancelled")
 
 
+def test_statuses_of_which_accounting_takes_128_off(
+    tmp_path: Path, needs_server: Callable[[str], NoReturn]
+) -> None:
+    """As of a wrapper whose program died of a signal: they fail before and after."""
+    slurm = Slurm(tmp_path / "slurm", forgets_s=2, accounting=True)
+    with at_work(slurm, lacking() or accounting.lacking(), needs_server):
+        site = SlurmSite(slurm, tmp_path)
+        site.feed(1)
+        ids = [
+            site.launch("-O", f"setup=exit {status}", command=["true"]).partition(":")[0]
+            for status in (128, 137)
+        ]
+
+        def told() -> list[tuple[str, str]]:
+            return [(job["state"], job["detail"]) for id in ids for job in site.details(id)]
+
+        until(lambda: not slurm.states(), site.told, timeout_s=PATIENCE_S, every_s=0.5)
+        after = [("failed", "failed"), ("failed", "exit 9 or 137")]
+        until(lambda: told() == after, told, timeout_s=PATIENCE_S, every_s=0.5)
+
+
 def test_without_it_nobody_knows_and_that_is_said(
     tmp_path: Path, needs_server: Callable[[str], NoReturn]
 ) -> None:

@@ -148,6 +148,33 @@ def test_a_launch_from_within_a_job(
     assert "MINION_DEADLINE" not in env and "SLURM_JOB_END_TIME" not in env
 
 
+LATE = """#!/bin/sh
+{sbatch} "$@" >/dev/null
+exec sleep 600
+"""
+"""An `sbatch` that does not answer, though the job is in."""
+
+
+def test_a_job_whose_answer_was_lost_is_on_record(
+    site: SlurmSite, surroundings: Callable[[dict[str, str]], None]
+) -> None:
+    site.feed(2)
+    fakes = site.folder / "fakes"
+    fakes.mkdir()
+    (fakes / "sbatch").write_text(LATE.format(sbatch=shutil.which("sbatch")))
+    (fakes / "sbatch").chmod(0o755)
+    patient = "from minionize.launch import commands; commands.PATIENCE_S = 8.0; "
+    surroundings({"PATH": f"{fakes}:{os.environ['PATH']}"})
+    words = ("launch", "slurm", "-q", "q", "-n", "2", "--", "true")
+    ran = subprocess.run(
+        [MINION[0], "-c", patient + MINION[2], *words],
+        cwd=site.folder, env=site.env, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert ran.stdout.startswith("slurm-1: 2 minions submitted"), ran
+    until(lambda: site.stats().drained, site.told)
+    until(lambda: site.jobs("slurm-1") == {"1_1": "ended", "1_2": "ended"}, site.told)
+
+
 GUARD = "minion-guard\n"
 SUBMITTED = {
     "a job": "sleep 600 & echo $! >{name}; wait",

@@ -113,6 +113,11 @@ def test_the_environment_of_a_run(make: Make, tmp_path: Path) -> None:
     assert not (tmp_path / "checkpoints").exists(), "made by whoever wants it"
 
 
+def test_a_run_is_told_in_which_job_it_is(make: Make) -> None:
+    env = {"PATH": os.environ["PATH"], "SLURM_JOB_ID": "7", "MINION_JOB": "of another minion"}
+    assert said(make(sh('printf %s "$MINION_JOB"'), env=env)) == "slurm::7"
+
+
 @pytest.mark.parametrize("char", ["x", "é"])
 def test_a_large_param_comes_in_a_file(make: Make, char: str) -> None:
     crew = make(sh('test -z "$MINION_PARAM" && cat "$MINION_PARAM_FILE" | wc -c'))

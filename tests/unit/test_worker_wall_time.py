@@ -92,6 +92,7 @@ def test_jobs_by_their_variables(env: dict[str, str], name: str) -> None:
         ({"SLURM_JOB_ID": "7"}, NO_JOB, False),
         ({"SLURM_JOB_ID": "7"}, "slurm::7", True),
         ({"SLURM_JOB_ID": "7"}, None, True),  # a person's own
+        ({"SLURM_JOB_ID": "7", "MINION_ID": "of a run in no job"}, None, False),
         ({}, NO_JOB, True),
         ({}, "slurm::5", True),  # a container of a run
     ],

@@ -15,7 +15,7 @@ from typing import Any
 
 from minionize.callbacks.func import FuncCallback
 from minionize.errors import UsageError
-from minionize.settings.machine import job
+from minionize.settings.machine import run_in_job
 from minionize.values import RUN_VARIABLES
 from minionize.worker.blame import Blame, blame, unfit
 from minionize.worker.limits import limits
@@ -150,7 +150,7 @@ class Nursery:
 def _environment(env: Mapping[str, str], told: Mapping[str, Any]) -> dict[str, str]:
     """The environment of the functions; without what an outer minion says of its own run."""
     mine = {name: value for name, value in env.items() if name not in RUN_VARIABLES}
-    mine["MINION_ID"], mine["MINION_JOB"] = told["minion_id"], job(env)
+    mine.update(run_in_job(env), MINION_ID=told["minion_id"])
     if told["deadline"] is not None:
         mine["MINION_DEADLINE"] = f"{told['deadline']:.0f}"
     return mine
