@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
+from minionize import engines
 from minionize.contracts.crew import Crew
 from minionize.contracts.engine import Engine
 from minionize.settings import Settings
@@ -26,10 +28,12 @@ def make_crew(
     lines: Callable[[str], None],
     checkpoints: Checkpoints | None,
     backlog: int,
+    keep_end: bool,
 ) -> Crew:
     """Programs for a callback with `invocation`, else functions. `before_output` is called
     before anything is written to stdout or stderr. `backlog`: so many ended runs may wait until
-    their output is read. HostUnfit where the machine has no room for its files or processes."""
+    their output is read. `keep_end`: of what programs print, which is passed on, outcomes have
+    the end. HostUnfit where the machine has no room for its files or processes."""
     common: dict[str, Any] = {
         "slots": settings.slots,
         "env": settings.env,
@@ -41,12 +45,18 @@ def make_crew(
         "deadline": settings.deadline,
         "checkpoints": None if checkpoints is None else checkpoints.folder,
         "patience_s": settings.reconnect_s,
-        "capture": settings.capture,
+        "capture": bool(settings.capture),
         "stop": stopping.request,
         "before_output": before_output,
     }
+    of_programs = {
+        "backlog": backlog,
+        "alone": engines.alone,
+        "keep_end": keep_end,
+        "campaign": _campaign(engine),
+    }
     try:
-        return _made(callback, settings, common, backlog, lines)
+        return _made(callback, settings, common, of_programs, lines)
     except OSError as error:
         raise unfit("a minion can't begin here", error) from error
 
@@ -55,7 +65,7 @@ def _made(
     callback: Any,
     settings: Settings,
     common: dict[str, Any],
-    backlog: int,
+    of_programs: dict[str, Any],
     lines: Callable[[str], None],
 ) -> Crew:
     if hasattr(callback, "invocation"):
@@ -66,7 +76,7 @@ def _made(
             on_exit=settings.on_exit,
             grace_s=settings.grace_s,
             tty=settings.tty,
-            backlog=backlog,
+            **of_programs,
             **common,
         )
     if settings.inline:
@@ -76,3 +86,20 @@ def _made(
     from minionize.worker.functions.crew import FunctionCrew
 
     return FunctionCrew(callback, lines=lines, **common)
+
+
+def _campaign(engine: Engine) -> str:
+    """A word for its queue, without what is secret in the URL; empty where the queue ends with
+    the minion."""
+    if not engine.traits.durable:
+        return ""
+    import binascii
+    import os
+
+    word = f"{binascii.crc32(engine.url.encode()):08x}"
+    folder = engine.traits.folder
+    if folder is not None:
+        with contextlib.suppress(OSError):
+            # Another queue may have the name after this one.
+            word += f"-{os.stat(folder).st_ino}"
+    return word

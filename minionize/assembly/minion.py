@@ -122,6 +122,7 @@ class Minion:
                 lines=self._lines,
                 checkpoints=checkpoints,
                 backlog=room.backlog,
+                keep_end=settings.capture is None and self._reporter_name(engine) == "json",
             )
             opened.append(crew)
 
@@ -180,8 +181,13 @@ class Minion:
     def _open_reporter(self, engine: Engine, options: EngineOptions) -> Reporter:
         settings = self.settings
         folder = engine.traits.folder
-        name = settings.reporter or ("json" if folder is not None else "null")
-
+        name = self._reporter_name(engine)
+        if settings.capture and name == "null":
+            raise UsageError(
+                "--capture keeps output in a report, and there is none: leave it out, write files "
+                "with --stdout FILE, or give --reporter json, whose folder minion results reads "
+                "(REPORTER_JSON_DIRECTORY)"
+            )
         from minionize.reporters import open_reporter, report_folder
 
         return open_reporter(
@@ -197,6 +203,9 @@ class Minion:
             write=self._write or _to_stdout,
             server=self._report_server,
         )
+
+    def _reporter_name(self, engine: Engine) -> str:
+        return self.settings.reporter or ("null" if engine.traits.folder is None else "json")
 
     def _report_server(self) -> ReportServer:
         from minionize.status.report import report_server

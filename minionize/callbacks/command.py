@@ -109,6 +109,11 @@ class CommandCallback:
         stdin = lease.text.encode() + b"\n" if self._settings.stdin else None
         return Invocation(argv, folder, stdout, stderr, stdin)
 
+    def output_files(self, lease: Lease) -> list[str]:
+        """The files that --stdout and --stderr name for this param; each once."""
+        places = (self._expanded(place, lease, 0) for place in (self._stdout, self._stderr))
+        return list(dict.fromkeys(os.path.abspath(place) for place in places if place is not None))
+
     def shown(self, lease: Lease, slot: int = 0) -> str:
         """The run of this param as a line to paste into a shell."""
         return as_line(self.invocation(lease, slot), lease)

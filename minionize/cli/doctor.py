@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 import click
 
 from minionize import settings
-from minionize.cli.doctor_checks import FAIL, OK, WARN, Finding, check_folder
+from minionize.cli.doctor_checks import FAIL, OK, WARN, Finding, check_folder, check_scratch
 from minionize.cli.ending import one_line, say
 from minionize.cli.opening import opened_queue, queue_option
 from minionize.cli.secrets import shown
@@ -18,6 +18,7 @@ from minionize.engines.file.calls import Calls
 from minionize.errors import MinionizeError, NoSuchQueue, UsageError
 from minionize.settings import parsing
 from minionize.values import Harm
+from minionize.worker.launching import spool_folder
 
 NAME = "minion doctor"
 
@@ -90,6 +91,7 @@ def _folder_findings(
         yield from check_queue(folder, options, full=full)
     elif place == folder:
         yield Finding(OK, "queue", "none here yet: minion feed makes one")
+    yield from check_scratch(spool_folder(options.env))
     if hosts > 1:
         from minionize.cli.doctor_hosts import Meeting
 

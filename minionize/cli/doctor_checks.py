@@ -18,6 +18,8 @@ OK, WARN, FAIL = "ok", "warn", "FAIL"
 
 LITTLE_BYTES = 1 << 30
 LITTLE_INODES = 10_000
+TRIED_BYTES = 1 << 20
+"""So much is tried to be had in TMPDIR."""
 _SLOW_SYNC_S = 1.0
 _CLOCK_OFF_S = 2.0
 _RECOVER_LOST_LOCKS = "/sys/module/nfs/parameters/recover_lost_locks"
@@ -322,6 +324,33 @@ def check_space(there: os.statvfs_result) -> Iterator[Finding]:
             yield Finding(WARN, "inodes", said, "remove files: each minion needs some ten")
         else:
             yield Finding(OK, "inodes", said)
+
+
+def check_scratch(folder: str) -> Iterator[Finding]:
+    """TMPDIR, where much output of programs and large params wait: is there room?"""
+    what = "TMPDIR"
+    there = os.statvfs(folder)
+    said = f"{folder}: {_size(there.f_bavail * there.f_frsize)} free"
+    if there.f_files:
+        said += f", {there.f_favail:,} files can be made"
+    try:
+        # A quota is not in the numbers.
+        fd = os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o600)
+        try:
+            os.posix_fallocate(fd, 0, TRIED_BYTES)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            yield Finding(
+                FAIL, what, f"{said}: {error.strerror}",
+                "free some, or set TMPDIR: runs that print much are given back",
+            )  # fmt: skip
+            return
+    if there.f_bavail * there.f_frsize < LITTLE_BYTES:
+        yield Finding(WARN, what, said, "free some, or set TMPDIR to a disk with more")
+    else:
+        yield Finding(OK, what, said)
 
 
 class _Other:

@@ -32,6 +32,15 @@ class Verdict(enum.Enum):
     made could not be kept: nobody is charged. A minion to which only this happens ends."""
 
 
+class Flaw(enum.Enum):
+    """What a person should know of a run that is done."""
+
+    REST = "rest"
+    """Processes of it went on for longer than the grace after its end."""
+    REPLACED = "replaced"
+    """A file of its output took the place of another param's."""
+
+
 class Outcome(NamedTuple):
     """One lease's end. Units as in events.Event."""
 
@@ -51,6 +60,8 @@ class Outcome(NamedTuple):
     result: str | None = None
     stdout: str | None = None
     stderr: str | None = None
+    flaws: tuple[Flaw, ...] = ()
+    """Of a run that is done; `reason` has the words."""
 
 
 class Crew(Protocol):

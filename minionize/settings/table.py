@@ -130,7 +130,8 @@ OPTIONS: tuple[Option, ...] = (
            "Folder of the json reporter", REPORTS, "DIR", "",
            "report in the queue's folder, else minion-report"),
     Option("capture", "--capture", "MINION_CAPTURE", parsing.flag,
-           "Keep the output of each run in the report, instead of passing it on", REPORTS),
+           "Keep the output of each run in the report, instead of passing it on; --no-capture "
+           "keeps nothing", REPORTS, default="pass it on, and keep its end"),
     Option("quiet", "--quiet", "MINION_QUIET", parsing.flag,
            "Say only what went wrong with the minion itself", REPORTS),
     Option("lease_s", "--lease", "MINION_LEASE", _seconds,

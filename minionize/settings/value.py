@@ -61,7 +61,8 @@ class Settings(NamedTuple):
     wait: bool = False
     """Wait for the queue to exist."""
     inline: bool = False
-    capture: bool = False
+    capture: bool | None = None
+    """None: output is passed on, and a report keeps the end of it."""
     tty: bool = False
     stdin: bool = False
     """Give the param's JSON on standard input."""

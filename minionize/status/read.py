@@ -46,6 +46,10 @@ class Faults:
     """Lines that are no events."""
     forgotten: int = 0
     """Rows left out, since the queue dropped their params."""
+    without_output: int = 0
+    """Rows of which the output was asked for, and none is in the report."""
+    no_json: int = 0
+    """Rows whose output was to be JSON, and is not."""
     files: dict[str, str] = field(default_factory=dict)
     """Files that could not be read (to the end), and why."""
 
@@ -56,6 +60,17 @@ class Faults:
             told.append(f"{self.broken} lines of the report are no events and were skipped")
         if self.forgotten:
             told.append(f"{self.forgotten:,} left out: minion purge --done dropped their params")
+        if self.without_output:
+            told.append(
+                f"{self.without_output} rows have no output: their runs printed nothing, or their "
+                "minions kept none (--no-capture, another reporter): minion retry --done and "
+                "minionize --capture run them again"
+            )
+        if self.no_json:
+            told.append(
+                f"{self.no_json} rows have output that is no JSON, nor is its last line: "
+                "--output shows it"
+            )
         return told
 
 

@@ -156,7 +156,12 @@ def _rows(
         if param is None and knows_done:
             continue  # dropped since
         ours = _ours(event.id, event, host, State.DONE, event.reason)
-        yield make_row(param, _result(event, want), _with_output(ours, event, want))
+        result = _result(event, want)
+        if event.stdout is None:
+            faults.without_output += want.output or (want.parse_output and result is None)
+        elif want.parse_output and result is None:
+            faults.no_json += 1
+        yield make_row(param, result, _with_output(ours, event, want))
 
 
 def _dead_rows(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from minionize.contracts.crew import Outcome, Verdict
+from minionize.contracts.crew import Flaw, Outcome, Verdict
 from minionize.contracts.engine import TellsForgotten
 from minionize.contracts.reporter import Reporter
 from minionize.events import Event, Kind
@@ -20,6 +20,11 @@ from minionize.worker.summary import Summary
 
 _NAMED = 5
 """Dead letters that the last line names, where there is no queue to look at afterwards."""
+
+_REMEDIES = {
+    Flaw.REST: ": --grace sets how long processes of a run may go on after its end",
+    Flaw.REPLACED: ": put {id} into the file's name",
+}
 
 
 class Book:
@@ -102,6 +107,8 @@ class Book:
             count += 1
             done += 1
             seconds += outcome.seconds
+            if outcome.flaws:
+                self._tell_flaws(outcome)
             acks.append(lease)
             if events is not None:
                 events.append(
@@ -116,7 +123,8 @@ class Book:
                         outcome.cpu_s,
                         outcome.peak_kib,
                         outcome.peak_below,
-                        detail=outcome.detail,
+                        outcome.reason,
+                        outcome.detail,
                         result=outcome.result,
                         stdout=outcome.stdout,
                         stderr=outcome.stderr,
@@ -138,6 +146,15 @@ class Book:
         if count:
             self._pace.ended(count, seconds, now)
         return urgent
+
+    def _tell_flaws(self, outcome: Outcome) -> None:
+        """Done, with something that a person should know: count it, and say the first one."""
+        for flaw in outcome.flaws:
+            seen = self.summary.flaws.get(flaw, 0)
+            self.summary.flaws[flaw] = seen + 1
+            if not seen:
+                id_, reason = printable(outcome.lease.id), printable(outcome.reason, 300)
+                self._say(f"{id_}: done, but {reason}{_REMEDIES[flaw]}")
 
     def _not_done(self, outcome: Outcome, stopping: bool, at_s: float, now: float) -> None:
         lease = outcome.lease

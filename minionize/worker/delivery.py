@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import select
 from collections import deque
 from collections.abc import Sized
 
 from minionize.contracts.crew import Outcome, Verdict
-from minionize.worker.output import Sink, Spool
+from minionize.worker.output import Sink
+from minionize.worker.spool import Pages, ProgramSpool
 
 UNDELIVERED = "its output could not be passed on"
 """Why a run is given back that ended well; the person is told."""
@@ -22,11 +22,11 @@ BACKLOG = 32
 class _Part:
     """A part of a file that is still to be passed on."""
 
-    __slots__ = ("end", "fd", "sink", "start")
+    __slots__ = ("end", "pages", "sink", "start")
 
-    def __init__(self, sink: Sink, fd: int, start: int, end: int) -> None:
+    def __init__(self, sink: Sink, pages: Pages, start: int, end: int) -> None:
         self.sink = sink
-        self.fd = fd
+        self.pages = pages
         self.start = start
         self.end = end
 
@@ -64,24 +64,26 @@ class Deliveries:
         """Whether a reader has to make room first."""
         return bool(self._asleep)
 
-    def pass_live(self, sink: Sink, spool: Spool) -> None:
+    def pass_live(self, sink: Sink, spool: ProgramSpool) -> None:
         """Pass on what a run that goes on has written by now."""
         if self._waiting or sink.fd in self._asleep:
             return
         size = spool.size()
         if size > spool.passed:
-            spool.passed = sink.pass_on(spool.fd, spool.passed, size)
+            spool.passed = sink.pass_from(spool.pread, spool.passed, size)
             spool.free_passed()
             self._sleep_if_blocked(sink)
 
-    def deliver(self, outcome: Outcome, streams: tuple[tuple[Sink, Spool, int], ...]) -> bool:
+    def deliver(
+        self, outcome: Outcome, streams: tuple[tuple[Sink, ProgramSpool, int], ...]
+    ) -> bool:
         """Pass on the rest of an ended run: (sink, spool, size). True if all of it is out."""
         delivery = _Delivery(outcome)
         for sink, spool, size in streams:
             if not size:
                 continue
             if not self._waiting and not delivery.parts and sink.fd not in self._asleep:
-                spool.passed = sink.pass_on(spool.fd, spool.passed, size)
+                spool.passed = sink.pass_from(spool.pread, spool.passed, size)
                 self._sleep_if_blocked(sink)
             if spool.passed < size:
                 start = spool.passed
@@ -102,13 +104,13 @@ class Deliveries:
             if part.sink.fd in self._asleep:
                 break
             before = part.start
-            part.start = part.sink.pass_on(part.fd, part.start, part.end)
+            part.start = part.sink.pass_from(part.pages.pread, part.start, part.end)
             self._sleep_if_blocked(part.sink)
             if part.start < part.end:
                 if part.start > before and not part.sink.blocked:
                     break  # Its turn is over.
                 continue
-            os.close(part.fd)
+            part.pages.close()
             delivery.parts.popleft()
             delivery.lost |= part.sink.lost
             delivery.unread |= part.sink.unread
@@ -133,7 +135,7 @@ class Deliveries:
         """Drop what is still on its way."""
         for delivery in self._waiting:
             for part in delivery.parts:
-                os.close(part.fd)
+                part.pages.close()
         self._waiting.clear()
 
 

@@ -118,6 +118,11 @@ class Guard:
         self._told = False
         return f"the guard process was killed{self._how}: started another"
 
+    @property
+    def pid(self) -> int:
+        """The guard's own; 0 while there is none."""
+        return self._pid
+
     def arm(
         self,
         minion_id: str,
@@ -159,7 +164,8 @@ class Guard:
         self._head[_STARTING] = 0
 
     def release(self, index: int) -> None:
-        """Nothing of that group is alive; call it before its leader is reaped."""
+        """Nothing of that group is alive, or it is held anew at once; call it before its leader
+        is reaped."""
         self._groups[index] = 0
 
     def rounds(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from minionize.contracts.crew import Flaw
 from minionize.values import Clock, Lease, Stats
 from minionize.worker.decisions import GAVE_WAY, Settlement
 from minionize.worker.summary import Summary
@@ -13,6 +14,11 @@ _BURST = 10
 _SHOWN = 160
 _STOPPED = (75, 130)
 """Exit statuses of a minion that was told to stop while params remained."""
+
+_FLAWS = {
+    Flaw.REST: "with processes that went on for too long",
+    Flaw.REPLACED: "took the place of another param's file",
+}
 
 
 def printable(text: str, most: int = _SHOWN) -> str:
@@ -87,6 +93,8 @@ def last_words(summary: Summary, stats: Stats | None, dead_ids: Sequence[str] | 
     minion, `dead_ids` tells which (some of them), instead of where to look."""
     dead = summary.dead if stats is None or stats.dead is None else stats.dead
     text = f"{summary.done} done"
+    if summary.flaws:
+        text += f" ({', '.join(f'{n} {_FLAWS[flaw]}' for flaw, n in summary.flaws.items())})"
     if dead:
         text += f", {dead} dead ({summary.dead} new)"
     if summary.given_back:

@@ -117,7 +117,11 @@ def read_tail(fd: int, size: int) -> str:
     """The last `TAIL_BYTES` of a file of `size` bytes, as text from a full line on."""
     if not size:
         return ""
-    raw = os.pread(fd, TAIL_BYTES, max(0, size - TAIL_BYTES))
+    return text_of_tail(os.pread(fd, TAIL_BYTES, max(0, size - TAIL_BYTES)), size)
+
+
+def text_of_tail(raw: bytes, size: int) -> str:
+    """The end of something of `size` bytes, as text from a full line on."""
     text = raw.decode(errors="replace")
     if size > TAIL_BYTES and "\n" in text[:-1]:
         text = text[text.index("\n") + 1 :]
@@ -207,11 +211,15 @@ class Sink:
 
     def pass_on(self, fd: int, start: int, end: int) -> int:
         """Copy this part of a file, as far as goes without waiting; returns how far."""
+        return self.pass_from(lambda count, at: os.pread(fd, count, at), start, end)
+
+    def pass_from(self, pread: Callable[[int, int], bytes], start: int, end: int) -> int:
+        """The same of what `pread(count, start)` gives."""
         stop = min(end, start + TURN_BYTES)
         if self._before is not None and start < stop and not self.closed:
             self._before()
         while start < stop:
-            data = os.pread(fd, min(CHUNK, stop - start), start)
+            data = pread(min(CHUNK, stop - start), start)
             if not data:
                 break
             done = self.write(data)
@@ -232,32 +240,3 @@ def _writable(fd: int) -> bool:
     poll = select.poll()
     poll.register(fd, select.POLLOUT)
     return bool(poll.poll(0))
-
-
-class Draft:
-    """A file that the user asked for: beside its place until the run ended well."""
-
-    def __init__(self, path: str, mark: str) -> None:
-        """Makes the folders too. OSError if that can't be."""
-        self.path = os.path.abspath(path)
-        folder, name = os.path.split(self.path)
-        os.makedirs(folder, exist_ok=True)
-        self._draft = os.path.join(folder, f".{name[:160]}.{mark}.part")
-        flags = os.O_CREAT | os.O_TRUNC | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
-        self.fd = above_standard(os.open(self._draft, flags, 0o666))
-
-    def tail(self) -> str:
-        """The last of it, as text."""
-        return read_tail(self.fd, os.fstat(self.fd).st_size)
-
-    def keep(self) -> None:
-        """Put it in its place, whole and durable. OSError if that can't be."""
-        os.fsync(self.fd)
-        os.replace(self._draft, self.path)
-        os.close(self.fd)
-
-    def drop(self) -> None:
-        """Remove it."""
-        with contextlib.suppress(OSError):
-            os.unlink(self._draft)
-        os.close(self.fd)

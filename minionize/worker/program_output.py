@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import select
+import signal
 from collections.abc import Callable
 
 from minionize.contracts.crew import Outcome, Verdict
 from minionize.worker.delivery import Deliveries, undelivered
 from minionize.worker.output import Sink
 from minionize.worker.program_slot import Slot
+from minionize.worker.spool import HOLD_UP_BYTES, SPILL_BYTES
 
 
 class ProgramOutput:
@@ -19,13 +23,17 @@ class ProgramOutput:
         poll: select.poll,
         *,
         capture: bool,
+        keep_end: bool,
         live: bool,
         on_closed: Callable[[str], None],
         before: Callable[[], None] | None,
     ) -> None:
-        """`poll` is told of a sink that waits for its reader; `on_closed` and `before` as of
-        output.Sink."""
-        self._capture = capture
+        """`capture`: output goes into the outcome; `keep_end`: the end of it too, besides being
+        passed on. `poll` is told of a sink that waits for its reader; `on_closed` and
+        `before` as of output.Sink."""
+        self.captures = capture
+        """Whether output goes into the outcome, instead of on."""
+        self._keep_end = keep_end
         self._live = live
         self._out = Sink(1, "stdout", on_closed, before)
         self._err = Sink(2, "stderr", on_closed, before)
@@ -46,16 +54,38 @@ class ProgramOutput:
         """Pass on one more turn; returns the outcomes whose output is out now."""
         return self._deliveries.go_on()
 
-    def tick(self, slot: Slot) -> None:
-        """What is done with the output of a run that goes on."""
-        if slot.out is None or slot.err is None:
-            return
+    def tick(self, slot: Slot) -> int:
+        """What is done with the output of a run that goes on. Returns how much of it is in
+        memory; OSError where there is no room on disk for the rest."""
+        for draft in (slot.draft_out, slot.draft_err):
+            if draft is not None:
+                draft.tick()
+        out, err = slot.out, slot.err
+        if out is None or err is None:
+            return 0
+        if self.captures:
+            out.free_middle()
+            err.free_middle()
+            return out.held() + err.held()
         if self._live:
-            self._deliveries.pass_live(self._out, slot.out)
-            self._deliveries.pass_live(self._err, slot.err)
-        elif self._capture:
-            slot.out.free_middle()
-            slot.err.free_middle()
+            self._deliveries.pass_live(self._out, out)
+            self._deliveries.pass_live(self._err, err)
+        if not self._live or self._deliveries.stuck:
+            try:
+                out.spill()
+                err.spill()
+            except OSError:
+                if not self._live:
+                    raise
+                # It is held up until its reader has made room, as in front of a pipe.
+        held = out.held() + err.held()
+        if held > HOLD_UP_BYTES and not (slot.held_up or slot.end):
+            slot.held_up = True
+            _signal(slot.pid, signal.SIGSTOP)
+        elif slot.held_up and held < 2 * SPILL_BYTES:
+            slot.held_up = False
+            _signal(slot.pid, signal.SIGCONT)
+        return held
 
     def end(self, slot: Slot, outcome: Outcome, out_size: int, err_size: int) -> Outcome | None:
         """The run in `slot` ended: its outcome, or None if that comes when its output is out."""
@@ -64,7 +94,7 @@ class ProgramOutput:
         outcome = slot.keep_files(outcome)
         if out is None or err is None:
             return outcome
-        if self._capture:
+        if self.captures:
             outcome = outcome._replace(
                 stdout=out.kept() if out_kept else None,
                 stderr=err.kept() if err_kept else None,
@@ -74,6 +104,8 @@ class ProgramOutput:
             if err_size:
                 err.clear()
         elif out_size or err_size:
+            if out_size and self._keep_end:
+                outcome = outcome._replace(stdout=out.end())
             streams = ((self._out, out, out_size), (self._err, err, err_size))
             fds = out.fd, err.fd
             at_once = self._deliveries.deliver(outcome, streams)
@@ -91,3 +123,8 @@ class ProgramOutput:
         self._deliveries.close()
         self._out.close()
         self._err.close()
+
+
+def _signal(pgid: int, number: int) -> None:
+    with contextlib.suppress(OSError):
+        os.killpg(pgid, number)

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minionize.contracts.callback import Invocation
-from minionize.contracts.crew import Outcome, Verdict
+from minionize.contracts.crew import Flaw, Outcome, Verdict
 from minionize.values import Lease
 from minionize.worker.blame import blame
+from minionize.worker.draft import Draft, failed
 from minionize.worker.launching import VERDICTS, NotStarted
-from minionize.worker.output import Draft, Spool, open_unlinked
+from minionize.worker.room import NO_ROOM, is_no_room
+from minionize.worker.spool import ProgramSpool, open_in_memory
+
+if TYPE_CHECKING:
+    from minionize.worker.rests import Rest
 
 NEVER = float("inf")
 
@@ -20,6 +25,7 @@ class Slot:
     """A run is in it while `lease` is there. Files stay from run to run."""
 
     __slots__ = (
+        "_campaign",
         "_folder",
         "_mark",
         "_null",
@@ -30,35 +36,49 @@ class Slot:
         "due",
         "end",
         "err",
+        "fault",
+        "held_up",
         "index",
         "lease",
         "out",
         "pid",
         "plain",
+        "rest",
         "rounds",
         "stdin",
     )
 
-    def __init__(self, index: int, *, folder: str, null: int, mark: str, tty: bool) -> None:
+    def __init__(
+        self, index: int, *, folder: str, null: int, mark: str, campaign: str, tty: bool
+    ) -> None:
         """`folder`: where files without a name are made. `null`: a descriptor of /dev/null.
-        `mark`: of this slot alone, in names of files. `tty`: runs have the minion's own files."""
+        `mark`: of this slot alone, in names of files. `campaign`: a word for the queue.
+        `tty`: runs have the minion's own files."""
         self.index = index
         self._folder = folder
         self._null = null
         self._mark = mark
-        self.out = None if tty else Spool(folder)
-        self.err = None if tty else Spool(folder)
+        self._campaign = campaign
+        self.out = None if tty else ProgramSpool(folder)
+        self.err = None if tty else ProgramSpool(folder)
         self.lease: Lease | None = None
         self.pid = 0
         self.began = 0.0
         self.due = NEVER
         """When its time-out comes, and then when it is killed."""
         self.end = ""
-        """What we did to it: `timeout`, `stop`, `abort`; empty while it goes its own way."""
+        """What we did to it: `timeout`, `stop`, `abort`, `room`; empty while it goes its own
+        way."""
+        self.fault: OSError | None = None
+        """Why its output has no room."""
+        self.held_up = False
+        """It is stopped for a moment, since it prints quicker than that can be kept."""
         self.rounds = 0
         """Of the guard, before it was started."""
         self.plain = True
         """Whether the run has no file of its own."""
+        self.rest: Rest | None = None
+        """What goes on of it after the end of its main process."""
         self.stdin = -1
         self.draft_out: Draft | None = None
         self.draft_err: Draft | None = None
@@ -103,7 +123,7 @@ class Slot:
 
     def _fill_stdin(self, content: bytes) -> None:
         try:
-            self.stdin = open_unlinked(self._folder)
+            self.stdin = open_in_memory(self._folder)
             data = memoryview(content)
             while data:
                 data = data[os.write(self.stdin, data) :]
@@ -120,6 +140,13 @@ class Slot:
         """Its files of output are others now."""
         self._usual = None
 
+    def shortage(self) -> OSError | None:
+        """Why a file of its output may not be whole, as far as that can be known."""
+        for draft in (self.draft_out, self.draft_err):
+            if draft is not None and (why := draft.shortage()) is not None:
+                return why
+        return None
+
     def tail(self, err_size: int) -> str:
         """The last of what the run wrote to stderr."""
         if self.draft_err is not None:
@@ -127,17 +154,29 @@ class Slot:
         return self.err.tail() if self.err is not None and err_size else ""
 
     def keep_files(self, outcome: Outcome) -> Outcome:
-        """Put the files of a good run in place; those of any other are dropped by `tidy`."""
+        """Put the files of a good run in place, and those of a failed one beside it; those of
+        any other are dropped by `tidy`."""
+        if outcome.verdict in (Verdict.FAILED, Verdict.REJECTED):
+            for draft in {self.draft_out, self.draft_err}:
+                if draft is not None:
+                    draft.keep_failed()
+            self.draft_out = self.draft_err = None
         if outcome.verdict is not Verdict.DONE:
             return outcome
+        if outcome.lease.attempt > 1:
+            for draft in (self.draft_out, self.draft_err):
+                if draft is not None:
+                    with contextlib.suppress(OSError):
+                        os.unlink(failed(draft.path))
+        owner = f"{self._campaign} {outcome.lease.id}"
         try:
             if self.draft_err is not None and self.draft_err is not self.draft_out:
-                self.draft_err.keep()
+                outcome = _replaced(outcome, self.draft_err, self.draft_err.keep(owner))
                 self.draft_err = None
             if self.draft_out is not None:
                 if self.draft_err is self.draft_out:
                     self.draft_err = None
-                self.draft_out.keep()
+                outcome = _replaced(outcome, self.draft_out, self.draft_out.keep(owner))
                 self.draft_out = None
         except OSError as error:
             reason, detail = _no_output("keep", error)
@@ -166,6 +205,16 @@ class Slot:
                 spool.close()
 
 
+def _replaced(outcome: Outcome, draft: Draft, id_: str) -> Outcome:
+    """The outcome of a run whose file took the place of that of param `id_`, if there was one."""
+    if not id_:
+        return outcome
+    reason = f"{draft.path} takes the place of the file of param {id_}"
+    if outcome.reason:
+        reason = f"{outcome.reason}; {reason}"
+    return outcome._replace(reason=reason, flaws=(*outcome.flaws, Flaw.REPLACED))
+
+
 def _fd(draft: Draft | None) -> int:
     return -1 if draft is None else draft.fd
 
@@ -173,7 +222,7 @@ def _fd(draft: Draft | None) -> int:
 def _no_output(what: str, error: OSError) -> tuple[str, str]:
     """Reason, fit for grouping, and detail, with the file and what to do."""
     why = os.strerror(error.errno or 0)
-    return (
-        f"cannot {what} its output: {why}",
-        f"{error.filename or 'a file of its output'}: {why}: see --stdout, --stderr",
-    )
+    file = error.filename or "a file of its output"
+    if is_no_room(error):
+        return NO_ROOM, f"{file}: {why}: make room there, or see --stdout, --stderr"
+    return f"cannot {what} its output: {why}", f"{file}: {why}: see --stdout, --stderr"

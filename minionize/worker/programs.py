@@ -18,22 +18,26 @@ from minionize.values import Lease
 from minionize.worker.apart import ApartRuns
 from minionize.worker.crowding import Crowding
 from minionize.worker.delivery import BACKLOG
-from minionize.worker.guard import Guard, kill_marked
+from minionize.worker.guard import Guard
 from minionize.worker.hooks import Hooked
-from minionize.worker.judging import judge, verdicts
-from minionize.worker.kin import Kin
+from minionize.worker.judging import verdicts
 from minionize.worker.launching import Launcher, NotStarted, by_callback, spool_folder
+from minionize.worker.orphans import Orphans
 from minionize.worker.output import above_standard
+from minionize.worker.program_end import ProgramEnds
 from minionize.worker.program_output import ProgramOutput
 from minionize.worker.program_slot import NEVER, Slot
+from minionize.worker.rests import Rest, Rests, ended_well, send
 from minionize.worker.short_runs import LONG_S, ShortRuns
+from minionize.worker.spool import SPILL_BYTES
 from minionize.worker.terminal import Terminal
 
 LIVE_TICK_S = 0.05
 CROWDED_TICK_S = 0.05
-_CAPTURE_TICK_S = 0.25
+_TICK_S = 0.1
+_HURRY_TICK_S = 0.02
+"""While much of what programs print is in memory."""
 _NO_PIDFD_TICK_S = 0.01
-_DONE = Verdict.DONE
 
 
 class ProgramCrew:
@@ -60,6 +64,9 @@ class ProgramCrew:
         backlog: int = BACKLOG,
         stop: Callable[[str, int], None] = lambda why, by_signal: None,
         before_output: Callable[[], None] | None = None,
+        alone: bool = False,
+        keep_end: bool = False,
+        campaign: str = "",
     ) -> None:
         """`env`: the environment of the programs. `engine` is passed to the callback's hooks.
         `deadline`: Unix time at which the minion ends its runs. `checkpoints`: the folder of
@@ -67,21 +74,20 @@ class ProgramCrew:
         before `wait` raises HostUnfit. `backlog`: with so many ended runs whose output waits for a
         slow reader, none is started. `stop(why, signal)` is called when the minion's own output
         is closed, or Ctrl-C ended a run that had the terminal. `before_output` is called before
-        each write to stdout or stderr."""
+        each write to stdout or stderr. `alone`: nothing but this crew has children in this
+        process. `keep_end`: outcomes have the end of what was printed and passed on. `campaign`: a
+        word for the queue; empty if it is this minion's own."""
         self.slots = slots
         self._callback = callback
         hooks = overridden_hooks(callback)
         hooked = Hooked(callback, engine, hooks) if hooks else None
         self._hooked: Hooked | ApartRuns | None = hooked
         self._guard = guard
-        self._minion_id = minion_id
         self._wake_fd = wake_fd
         self._timeout_s = timeout_s
         self._grace_s = grace_s
-        self._capture = capture
         self._terminal = Terminal() if tty else None
         self._stop = stop
-        self._verdicts = verdicts(on_exit)
         self._folder = spool_folder(env)
         scratch = os.path.join(self._folder, f"minion-{minion_id}")
         self._launcher = Launcher(
@@ -97,23 +103,38 @@ class ProgramCrew:
         if apart is not None:
             apart.joins(minion_id, scratch=scratch, checkpoints=checkpoints)
             self._hooked = ApartRuns(apart, hooked, guard)
+        self._is_apart = apart is not None
+        self._alone = alone and not self._is_apart
+        self._orphans = Orphans(minion_id, (lambda: guard.pid) if guard else (lambda: 0))
+        self._rests = Rests(self._orphans, guard, grace_s)
+        self._orphans_at = 0.0
         self._null = above_standard(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
         self._poll = select.poll()
         self._poll.register(wake_fd, select.POLLIN)
         self._output = ProgramOutput(
             self._poll,
             capture=capture,
+            keep_end=keep_end,
             live=slots == 1 and not capture and not tty,
             on_closed=lambda why: stop(why, 0),
             before=before_output,
         )
         self._undelivered = self._output.waiting
+        self._ends = ProgramEnds(
+            verdicts(on_exit),
+            self._output,
+            self._hooked,
+            guard,
+            mark=f"MINION_ID={minion_id}",
+            folder=self._folder,
+        )
         self._idle = [
             Slot(
                 index,
                 folder=self._folder,
                 null=self._null,
                 mark=f"{minion_id}.{index}",
+                campaign=campaign or minion_id,
                 tty=tty,
             )
             for index in reversed(range(slots))
@@ -122,16 +143,14 @@ class ProgramCrew:
         """By pidfd; by minus the pid where there is none."""
         self._ready: list[Outcome] = []
         self._next_due = NEVER
-        self._tick_s = NEVER
-        if capture:
-            self._tick_s = _CAPTURE_TICK_S
-        elif tty or slots == 1:
+        self._tick_s = _TICK_S
+        if tty or (slots == 1 and not capture):
             self._tick_s = LIVE_TICK_S
-        self._own_peak_kib = 0
+        self._usual_tick_s = self._tick_s
+        self._tick_at = 0.0
         self._short_runs = ShortRuns(slots, time.monotonic(), time.process_time())
         self._backlog = backlog
         self._crowding = Crowding(patience_s)
-        self._strays = 0
 
     def room(self, seconds_each: float | None) -> int:
         """Idle slots; none while too much output waits for a slow reader, and but for one while
@@ -150,6 +169,9 @@ class ProgramCrew:
         """Start a program for each."""
         if self._short_runs.rest_until:
             self._short_runs.rest()
+        if self._alone:
+            self._alone = False
+            self._orphans.adopt()
         crowded = ""
         for lease in leases:
             if crowded:
@@ -198,11 +220,14 @@ class ProgramCrew:
             raise
         if guard is not None:
             guard.hold(slot.index, pid)
+        self._orphans.started(pid)
         slot.began = now = time.monotonic()
         if self._short_runs.tight:
             self._short_runs.started(len(self._running), now - before, now)
         slot.lease = lease
         slot.end = ""
+        slot.fault = None
+        slot.held_up = False
         if self._timeout_s is not None:
             slot.due = due = now + self._timeout_s
             if due < self._next_due:
@@ -213,7 +238,7 @@ class ProgramCrew:
         except (AttributeError, OSError):
             # An old kernel, or no descriptor left: look at it every few ms instead.
             key = -pid
-            self._tick_s = _NO_PIDFD_TICK_S
+            self._tick_s = self._usual_tick_s = _NO_PIDFD_TICK_S
         self._running[key] = slot
         if self._crowding.most is not None:
             self._crowding.started(len(self._running), self.slots, now)
@@ -223,7 +248,11 @@ class ProgramCrew:
     def running(self) -> Sequence[tuple[Lease, float]]:
         """What runs, and for how many seconds."""
         now = time.monotonic()
-        return [(slot.lease, now - slot.began) for slot in self._running.values() if slot.lease]
+        return [(slot.lease, now - slot.began) for slot in self._all() if slot.lease]
+
+    def _all(self) -> list[Slot]:
+        """The slots with a run, or with the rest of one."""
+        return [*self._running.values(), *self._rests.slots]
 
     def wait(self, timeout_s: float) -> list[Outcome]:
         """Outcomes since the last call."""
@@ -240,8 +269,12 @@ class ProgramCrew:
                 timeout_s = self._tick_s
             if self._short_runs.empty_until and timeout_s > LONG_S:
                 timeout_s = LONG_S
-            if self._next_due is not NEVER:
-                timeout_s = min(timeout_s, max(0.0, self._next_due - time.monotonic()))
+        if self._rests.slots:
+            timeout_s = min(timeout_s, max(0.0, self._rests.look_at - time.monotonic()))
+            if self._tick_s < timeout_s:
+                timeout_s = self._tick_s
+        if self._next_due is not NEVER and (self._running or self._rests.slots):
+            timeout_s = min(timeout_s, max(0.0, self._next_due - time.monotonic()))
         for fd, _ in self._poll.poll(timeout_s * 1000.0 if timeout_s > 0 else 0):
             slot = self._running.pop(fd, None)
             if slot is not None:
@@ -255,15 +288,20 @@ class ProgramCrew:
                 output.wake(fd)
         if self._next_due is not NEVER and time.monotonic() >= self._next_due:
             self._enforce()
+        if self._rests.slots:
+            self._look_at_rests()
         if self._undelivered:
             self._ready += output.go_on()
-        if self._running and self._tick_s is not NEVER:
-            self._tick()
+        if self._running or self._rests.slots:
+            now = time.monotonic()
+            if now >= self._tick_at:
+                self._tick(now)
         ready, self._ready = self._ready, []
         return ready
 
-    def _tick(self) -> None:
+    def _tick(self, now: float) -> None:
         """What is looked at while runs go on."""
+        most = 0
         for key, slot in list(self._running.items()):
             if key < 0 and os.waitid(os.P_PID, -key, os.WEXITED | os.WNOHANG | os.WNOWAIT):
                 del self._running[key]
@@ -271,12 +309,26 @@ class ProgramCrew:
             elif self._terminal is not None:
                 self._terminal.suspend_with(slot.pid)
             else:
-                self._output.tick(slot)
+                most = max(most, self._pour(slot))
+        for slot in self._rests.slots:
+            most = max(most, self._pour(slot))
+        self._tick_s = min(self._usual_tick_s, _HURRY_TICK_S if most > SPILL_BYTES else NEVER)
+        self._tick_at = now + self._tick_s
+
+    def _pour(self, slot: Slot) -> int:
+        """Look after the output of a run that goes on: how much of it is in memory."""
+        try:
+            return self._output.tick(slot)
+        except OSError as error:
+            if not slot.end:
+                slot.end, slot.fault = "room", error
+                self._signal(slot, signal.SIGKILL)
+            return 0
 
     def _enforce(self) -> None:
         """Time-outs: TERM to the group, and KILL when the grace is over."""
         now = time.monotonic()
-        for slot in self._running.values():
+        for slot in self._all():
             if now >= slot.due:
                 if slot.end:
                     slot.due = NEVER
@@ -285,85 +337,49 @@ class ProgramCrew:
                     slot.end = "timeout"
                     slot.due = now + self._grace_s
                     self._signal(slot, signal.SIGTERM)
-        self._next_due = min((slot.due for slot in self._running.values()), default=NEVER)
+        self._next_due = min((slot.due for slot in self._all()), default=NEVER)
+
+    def _look_at_rests(self) -> None:
+        now = time.monotonic()
+        if now >= self._rests.look_at:
+            for slot in self._rests.look(now):
+                rest, slot.rest = slot.rest, None
+                assert rest is not None
+                if self._guard is not None:
+                    self._guard.release(slot.index)
+                self._over(slot, rest.status, rest.usage, rest)
 
     def _reap(self, slot: Slot) -> None:
-        """The main process of a run ended: end what it left behind, and say how it went."""
+        """The main process of a run ended: wait for its rest, or kill that if the run was to
+        end."""
         pid = slot.pid
-        # While it is not reaped its number is nobody else's. ESRCH can't be; EPERM is for
-        # what took another user's rights. (`contextlib.suppress` would take as long as the call.)
-        try:  # noqa: SIM105
-            os.killpg(pid, signal.SIGKILL)
-        except OSError:
-            pass
+        if (slot.end or self._is_apart) and not (slot.end == "stop" and ended_well(pid)):
+            # While it is not reaped its number is nobody else's.
+            send(pid, signal.SIGKILL)
         if self._guard is not None:
             self._guard.release(slot.index)
         _, status, usage = os.wait4(pid, 0)
-        seconds = time.monotonic() - slot.began
-        if not self._short_runs.are_short:
-            self._short_runs.ended(seconds)
-        lease = slot.lease
-        assert lease is not None
-        slot.lease = None
-        slot.due = NEVER
-        exit_status = os.waitstatus_to_exitcode(status) if status else 0
+        self._orphans.reaped(pid)
         if self._terminal is not None:
             self._terminal.take_back(pid)
-            if exit_status == -signal.SIGINT and not slot.end:
+            if status == signal.SIGINT and not slot.end:
                 # Ctrl-C went to the program only, and is meant for the minion as well.
                 self._stop("SIGINT", signal.SIGINT)
                 slot.end = "stop"
-        if status or slot.end:
-            guard = self._guard
-            stood_still = guard is not None and guard.killed_since(slot.rounds)
-            verdict, reason = judge(exit_status, self._verdicts, slot.end, stood_still)
-            if slot.end in ("timeout", "abort"):
-                self._kill_strays(lease.id)
+        if (not slot.end or (slot.end == "stop" and not status)) and self._rests.is_left(slot):
+            self._rests.begin(slot, status, usage, time.monotonic())
         else:
-            verdict, reason = self._verdicts[0], ""
-        peak_kib = usage.ru_maxrss
-        if peak_kib > self._own_peak_kib:
-            self._own_peak_kib = _own_peak_kib()
-        outcome = Outcome(
-            lease,
-            verdict,
-            slot.index,
-            seconds,
-            exit_status,
-            usage.ru_utime + usage.ru_stime,
-            peak_kib,
-            peak_kib <= self._own_peak_kib,
-            reason,
-        )
-        out_size = err_size = 0
-        if slot.out is not None and slot.err is not None:
-            # `size` of both, without the calls.
-            out_size = os.lseek(slot.out.fd, 0, os.SEEK_END)
-            err_size = os.lseek(slot.err.fd, 0, os.SEEK_END)
-        if (
-            verdict is not _DONE
-            or out_size
-            or err_size
-            or self._capture
-            or self._hooked is not None
-            or not slot.plain
-        ):
-            self._end(slot, outcome, out_size, err_size)
-        else:
-            self._idle.append(slot)
-            self._ready.append(outcome)
+            self._over(slot, status, usage)
 
-    def _end(self, slot: Slot, outcome: Outcome, out_size: int, err_size: int) -> None:
-        """The rest of an end: hooks, files, output."""
-        if outcome.verdict is not _DONE and outcome.verdict is not Verdict.ABORTED:
-            outcome = outcome._replace(detail=slot.tail(err_size))
-        if self._hooked is not None:
-            outcome = self._hooked.after(outcome)
-        told = self._output.end(slot, outcome, out_size, err_size)
-        slot.tidy()
+    def _over(self, slot: Slot, status: int, usage: Any, rest: Rest | None = None) -> None:
+        """A run is over: say how it went."""
+        seconds = time.monotonic() - slot.began
+        if not self._short_runs.are_short:
+            self._short_runs.ended(seconds)
+        outcome = self._ends.over(slot, status, usage, seconds, rest)
         self._idle.append(slot)
-        if told is not None:
-            self._ready.append(told)
+        if outcome is not None:
+            self._ready.append(outcome)
 
     def revoke(self, older_than_s: float) -> list[Lease]:
         """Nothing waits in batches here."""
@@ -371,33 +387,28 @@ class ProgramCrew:
 
     def abort(self, ids: Collection[str]) -> None:
         """Kill these runs now."""
-        for slot in self._running.values():
+        for slot in self._all():
             if slot.lease is not None and slot.lease.id in ids:
                 slot.end = "abort"
                 self._signal(slot, signal.SIGKILL)
 
     def terminate(self) -> None:
         """TERM to every group."""
-        for slot in self._running.values():
-            slot.end = slot.end or "stop"
-            self._signal(slot, signal.SIGTERM)
+        self._stop_all(signal.SIGTERM)
 
     def kill(self) -> None:
         """KILL to every group."""
-        for slot in self._running.values():
+        self._stop_all(signal.SIGKILL)
+
+    def _stop_all(self, number: int) -> None:
+        for slot in self._all():
             slot.end = slot.end or "stop"
-            self._signal(slot, signal.SIGKILL)
+            self._signal(slot, number)
 
     def _signal(self, slot: Slot, number: int) -> None:
-        with contextlib.suppress(OSError):
-            os.killpg(slot.pid, number)
-            # A stopped process would never see it.
-            os.killpg(slot.pid, signal.SIGCONT)
-
-    def _kill_strays(self, param_id: str) -> None:
-        """Also what left the process group of a run that was to end."""
-        marks = (f"MINION_ID={self._minion_id}", f"MINION_PARAM_ID={param_id}")
-        self._strays += kill_marked(tuple(mark.encode() for mark in marks), Kin(os.getpid()))
+        send(slot.pid, number)
+        if slot.rest is not None:
+            self._rests.signalled(slot, number, time.monotonic())
 
     def close(self) -> None:
         """End everything, and release files and processes. May be repeated."""
@@ -414,6 +425,9 @@ class ProgramCrew:
                 self._terminal.take_back(slot.pid)
             self._idle.append(slot)
         self._running.clear()
+        self._idle += self._rests.slots
+        self._rests.slots.clear()
+        self._orphans.close()
         if self._hooked is not None:
             self._hooked.close()
         for slot in self._idle:
@@ -423,10 +437,3 @@ class ProgramCrew:
         self._launcher.close()
         os.close(self._null)
         self._null = -1
-
-
-def _own_peak_kib() -> int:
-    """wait4 gives a spawned program its parent's peak until it has a higher one itself."""
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from minionize.contracts.crew import Flaw
+
 
 class Summary:
     """What `Worker.run` returns, and `minionizer(...).run()` after it."""
@@ -16,6 +18,8 @@ class Summary:
     ) -> None:
         self.done = 0
         """Params acked by this minion."""
+        self.flaws: dict[Flaw, int] = {}
+        """Of them, how many have this flaw."""
         self.failed = 0
         """Failed attempts that this minion saw, those that made a dead letter included."""
         self.dead = 0

@@ -64,13 +64,6 @@ def test_a_stopped_program_is_ended_as_well(make: Make) -> None:
     assert end_of(crew).reason == "timeout"
 
 
-def test_what_a_run_left_in_the_background_ends_with_it(make: Make, tmp_path: Path) -> None:
-    pid = tmp_path / "pid"
-    outcome = end_of(make(sh(f"sleep 600 & echo $! >{pid}")))
-    assert outcome.verdict is Verdict.DONE
-    until(lambda: not alive(int(pid.read_text())))
-
-
 def test_terminate_gives_what_ended_well_as_done(make: Make, tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     crew = make(sh(f"trap 'exit 0' TERM; touch {ready}; while :; do sleep 0.05; done"))

@@ -16,8 +16,9 @@ from minionize.contracts.callback import Invocation
 from minionize.contracts.crew import Outcome, Verdict
 from minionize.values import Lease
 from minionize.worker import output
+from minionize.worker.draft import Draft
 from minionize.worker.lines import FailureLines, duration, last_line, printable
-from minionize.worker.output import Draft, Sink, Spool
+from minionize.worker.output import Sink, Spool
 from minionize.worker.programs import ProgramCrew
 
 # Of this process alone: what carries it is killed with a run that ran out of time.
@@ -37,7 +38,7 @@ class Script:
 def run(tmp_path: Path) -> Iterator[Callable[..., Outcome]]:
     wake, other = os.pipe()
 
-    def run(script: str, **more: Any) -> Outcome:
+    def run(script: str, *, attempt: int = 1, **more: Any) -> Outcome:
         crew = ProgramCrew(
             Script(script, **more),
             slots=1,
@@ -47,7 +48,7 @@ def run(tmp_path: Path) -> Iterator[Callable[..., Outcome]]:
             capture=True,
         )
         try:
-            crew.start([Lease("1", "1")])
+            crew.start([Lease("1", "1", attempt)])
             outcomes: list[Outcome] = []
             while not outcomes:
                 outcomes = crew.wait(1.0)
@@ -90,8 +91,9 @@ def test_a_file_appears_whole_and_only_at_a_good_end(
     script = f"echo one; echo two >&2; test ! -e {out} && exit "
     failed = run(script + "3", stdout=str(out), stderr=str(err))
     assert failed.verdict is Verdict.FAILED and failed.detail == "two\n"
-    assert list(folder.iterdir()) == [], "no draft is left"
-    good = run(script + "0", stdout=str(out), stderr=str(err))
+    kept = {path.name: path.read_text() for path in folder.iterdir()}
+    assert kept == {"out.txt.failed": "one\n", "err.txt.failed": "two\n"}, "no draft is left"
+    good = run(script + "0", attempt=2, stdout=str(out), stderr=str(err))
     assert good.verdict is Verdict.DONE
     assert (out.read_text(), err.read_text()) == ("one\n", "two\n")
     assert (good.stdout, good.stderr) == (None, None)
@@ -194,7 +196,7 @@ def test_a_minion_without_stdout_discards_what_goes_there(spool: Spool) -> None:
 def test_a_draft_of_a_long_name_fits(tmp_path: Path) -> None:
     draft = Draft(str(tmp_path / ("n" * 255)), "host-1-abcdef.0.out")
     os.write(draft.fd, b"x")
-    draft.keep()
+    assert draft.keep("here 1") == ""
     assert [path.name for path in tmp_path.iterdir()] == ["n" * 255]
 
 

@@ -1,0 +1,165 @@
+"""What programs leave behind: processes whose parent ended, and that became children of ours.
+
+The minion asks Linux to become the parent of its programs' orphans (a child subreaper). So one look
+at its own children, a single system call, tells whether an ended program has left anything: also
+what made a session of its own. It is the minion's duty then to reap them.
+
+This is for a process that is a minion and nothing else. In another one, children that nothing is
+known of may be those of its other code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Collection
+
+_SET_CHILD_SUBREAPER = 36
+_PAGE = 4096
+"""A read of /proc gives no more than this at once."""
+_CERTAIN = _PAGE - 32
+"""A read of less than this was not cut."""
+
+
+class Orphans:
+    """The minion's children that are none of its programs."""
+
+    def __init__(self, minion_id: str, spared: Callable[[], int] = lambda: 0) -> None:
+        """`spared()`: the pid of a child that is reaped elsewhere (the guard), or 0."""
+        self._mark = f"MINION_ID={minion_id}".encode()
+        self._spared = spared
+        self._fd = -1
+        self._known: set[bytes] = set()
+        """Programs that run, and others:"""
+        self._others: set[bytes] = set()
+        """children that no run is waited for: our own helpers, and daemons that may go on."""
+        self._left: dict[bytes, tuple[int, bytes]] = {}
+        """What was left and is alive: its process group, and the id of its param."""
+
+    def adopt(self) -> bool:
+        """Become the parent of orphans, from now on. Whether that can be."""
+        try:
+            # ctypes takes eight times as long to import as what is needed of it here.
+            import _ctypes
+
+            prctl = _ctypes.dlsym(_ctypes.dlopen(None, 0), "prctl")  # type: ignore[arg-type]
+            if _ctypes.call_function(prctl, (_SET_CHILD_SUBREAPER, 1, 0, 0, 0)):
+                return False
+            path = f"/proc/self/task/{os.getpid()}/children"
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except (ImportError, AttributeError, OSError):
+            return False
+        return True
+
+    @property
+    def adopting(self) -> bool:
+        """Whether orphans become children of ours."""
+        return self._fd >= 0
+
+    def started(self, pid: int) -> None:
+        """This program is a child of ours."""
+        self._known.add(b"%d" % pid)
+
+    def reaped(self, pid: int) -> None:
+        """This program is none any more."""
+        self._known.discard(b"%d" % pid)
+
+    def any(self) -> bool:
+        """Whether there may be an orphan: one system call where there is none."""
+        return not self._known.issuperset(self._children())
+
+    def sort(self, groups: Collection[int]) -> None:
+        """Reap the orphans that ended, and learn whose the others are. `groups`: the process
+        groups of ended programs that are waited for."""
+        children = set(self._children())
+        self._forget(self._others - children)
+        left = {}
+        for name in children - self._known:
+            pid = int(name)
+            group = _group_of(pid)
+            if pid == self._spared() or group == os.getpgrp():
+                # A helper of the minion itself, which somebody waits for.
+                self._spare(name)
+                continue
+            with contextlib.suppress(ChildProcessError):
+                if os.waitpid(pid, os.WNOHANG)[0]:
+                    continue
+            known = self._left.get(name)
+            # It may clear its environment later.
+            param = known[1] if known and known[1] else self._param_of(pid)
+            if param or group in groups or b"%d" % group in self._known:
+                left[name] = group, param
+            else:
+                self._spare(name)
+        self._left = left
+
+    def _spare(self, name: bytes) -> None:
+        self._others.add(name)
+        self._known.add(name)
+
+    def _forget(self, names: set[bytes]) -> None:
+        self._others -= names
+        self._known -= names
+
+    def of(self, group: int, param_id: str) -> list[int]:
+        """What is alive of a run: members of its process group, and what left that with the
+        run's MINION_ variables. As of the last `sort`."""
+        wanted = param_id.encode()
+        return [
+            int(name)
+            for name, (pgid, param) in self._left.items()
+            if pgid == group or (param == wanted and wanted)
+        ]
+
+    def let_be(self, pids: list[int]) -> None:
+        """Wait for these no more."""
+        for pid in pids:
+            self._spare(b"%d" % pid)
+            self._left.pop(b"%d" % pid, None)
+
+    def reap(self) -> None:
+        """Reap those that may go on, if they ended."""
+        for name in list(self._others):
+            pid = int(name)
+            if pid != self._spared() and _group_of(pid) != os.getpgrp():
+                with contextlib.suppress(ChildProcessError):
+                    if os.waitpid(pid, os.WNOHANG)[0]:
+                        self._forget({name})
+
+    def _param_of(self, pid: int) -> bytes:
+        """The id of the param that it is run for; empty where its environment does not say."""
+        try:
+            with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
+                held = file.read().split(b"\0")
+        except OSError:
+            return b""
+        if self._mark not in held:
+            return b""
+        name = b"MINION_PARAM_ID="
+        return next((each[len(name) :] for each in held if each.startswith(name)), b"")
+
+    def _children(self) -> list[bytes]:
+        if self._fd < 0:
+            return []
+        data = os.pread(self._fd, _PAGE, 0)
+        if len(data) < _CERTAIN:
+            return data.split()
+        whole = b""
+        while data:
+            whole += data
+            data = os.pread(self._fd, _PAGE, len(whole))
+        return whole.split()
+
+    def close(self) -> None:
+        """Let go of the file; what is left stays ours."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def _group_of(pid: int) -> int:
+    """Its process group; 0 if it is gone."""
+    try:
+        return os.getpgid(pid)
+    except OSError:
+        return 0

@@ -1,0 +1,154 @@
+"""Programs that are still busy when their main process ends: nothing of what they write is lost.
+
+Every byte is compared with what `xargs` leaves of the same programs when they have all ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from services.command_line import Ran, fill, runner
+from services.processes import until
+
+PARAMS = ("1", "2", "3")
+SIZE = 3_000_000
+
+BUSY = {
+    "copy": "cp big out.$1 &",
+    "slow copy": "(sleep 0.2; cp big out.$1) &",
+    "two copies": "(sleep 0.1; cp big out.$1) & (sleep 0.3; cp big more.$1) &",
+    "copy of a failed shell": "(sleep 0.2; cp big out.$1) & exit 3",
+    "nested": "sh -c '(sleep 0.1; sh -c \"(sleep 0.2; cp big out.$1) &\") &' x $1",
+    "nohup": "nohup sh -c 'sleep 0.2; cp big out.$0' $1 >/dev/null 2>&1 &",
+    "closed": "(exec <&- >&- 2>&-; sleep 0.2; cp big out.$1) &",
+    "compressor": "bash -c 'cat big > >(sleep 0.1; gzip -n -1 >out.$0.gz)' $1",
+    "tee": "bash -c 'cat big | tee >(sleep 0.1; cksum >sum.$0) >out.$0' $1",
+    "coprocess": "bash -c 'coproc dd of=out.$0 bs=64k 2>/dev/null; cat big >&${COPROC[1]}' $1",
+    "behind a fifo": "mkfifo f.$1; (gzip -n -1 <f.$1 >out.$1.gz; rm f.$1) & cat big >f.$1",
+    "session": "setsid sh -c 'sleep 0.3; cp big out.$0' $1 &",
+    "daemon": "(setsid sh -c 'sleep 0.3; cp big out.$0' $1 </dev/null >/dev/null 2>&1 &)",
+    "python daemon": (
+        "python3 -c 'import os, shutil, sys, time\n"
+        "if os.fork(): os._exit(0)\n"
+        "os.setsid()\n"
+        "if os.fork(): os._exit(0)\n"
+        'time.sleep(0.3); shutil.copy("big", "out." + sys.argv[1])\' $1'
+    ),
+    "job control": "bash -c 'set -m; (sleep 0.2; cp big out.$0) & disown' $1",
+    "late output": "(sleep 0.2; seq $1 3000) & echo first $1",
+    "late output of a session": "setsid sh -c 'sleep 0.3; seq $0 3000' $1 & echo first $1",
+}
+
+
+MODES: dict[str, Sequence[str]] = {
+    "one slot": (),
+    "three slots": ("-j", "3"),
+    "capture": ("-j", "3", "--capture"),
+    "stdout": ("-j", "2", "--stdout", "stdout.{}"),
+}
+
+
+class Left(NamedTuple):
+    """What programs left: their files, and the lines of all their output."""
+
+    files: dict[str, bytes]
+    lines: list[bytes]
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    ours = ("big", "minion-queue")
+    return {
+        path.name: path.read_bytes()
+        for path in folder.iterdir()
+        if path.name not in ours and not path.name.startswith("stdout.")
+    }
+
+
+def marked(mark: str) -> list[str]:
+    """The processes that have this in their environment."""
+    found = []
+    for environ in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if mark.encode() in environ.read_bytes():
+                found.append(environ.parent.name)
+    return found
+
+
+def by_xargs(folder: Path, script: str) -> Left:
+    """What is there once everything that `xargs` started has ended."""
+    mark = f"BUSY_UNDER_XARGS={folder}"
+    with open(folder.parent / "lines", "wb+") as out:
+        subprocess.run(
+            ["xargs", "-n1", "-P2", "sh", "-c", script, "x"],
+            input="\n".join(PARAMS).encode(),
+            cwd=folder,
+            env={**os.environ, "BUSY_UNDER_XARGS": str(folder)},
+            stdout=out,
+            stderr=subprocess.DEVNULL,
+            check=False,
+        )
+        until(lambda: not marked(mark))
+        out.seek(0)
+        return Left(files(folder), sorted(out.read().splitlines()))
+
+
+@pytest.fixture(scope="module")
+def big(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("busy") / "big"
+    path.write_bytes(os.urandom(SIZE // 2) + bytes(SIZE // 2))
+    return path
+
+
+@pytest.mark.parametrize("name", BUSY)
+def test_every_byte_is_as_xargs_leaves_it(tmp_path: Path, big: Path, name: str) -> None:
+    script = BUSY[name]
+    if "bash" in script and not shutil.which("bash"):
+        pytest.skip("there is no bash")
+
+    def folder(name: str) -> Path:
+        made = tmp_path / name
+        made.mkdir()
+        os.link(big, made / "big")
+        return made
+
+    wanted = by_xargs(folder("xargs"), script)
+    assert wanted.files or wanted.lines
+    for mode, options in MODES.items():
+        for source in ("queue", "from"):
+            if (mode, source) == ("capture", "from"):
+                continue  # there is no report to keep it
+            place = folder(f"{mode} {source}")
+            args = (*options, "--max-attempts", "1", "sh", "-c", script, "x", "{}")
+            if source == "queue":
+                fill(f"file:{place}/minion-queue", *PARAMS)
+                ran = runner(place)(*args)
+            else:
+                ran = runner(place)("--from", "-", *args, input="\n".join(PARAMS))
+            found = files(place)
+            sizes = {one: len(data) for one, data in found.items()}
+            assert sizes == {one: len(data) for one, data in wanted.files.items()}, ran.stderr
+            assert found == wanted.files
+            if "failed" not in name:
+                assert "3 done in" in ran.stderr, ran.stderr
+            assert lines_of(place, mode, ran) == wanted.lines
+
+
+def lines_of(place: Path, mode: str, ran: Ran) -> list[bytes]:
+    """All that the programs printed."""
+    if mode == "stdout":
+        return sorted(
+            line for path in place.glob("stdout.*") for line in path.read_bytes().splitlines()
+        )
+    if mode != "capture":
+        return sorted(ran.stdout.encode().splitlines())
+    shown = runner(place)("results", "--output", "--format", "jsonl", module="minion")
+    rows = [json.loads(line) for line in shown.stdout.splitlines()]
+    return sorted(line.encode() for row in rows for line in row["_stdout"].splitlines())
