@@ -196,3 +196,43 @@ def test_launches_that_is_a_link_is_named_and_refused(pair: TwoUsers, queue: Pat
     ran = pair.ann.run("minion", "launch", "local", "-O", "output=files", "true", cwd=queue.parent)
     assert "symbolic link" in ran.err
     assert list(mine.iterdir()) == []
+
+
+# ---- params
+
+HOSTILE = ("$(touch proof)", "; touch proof", "`touch proof`", "a'\"; touch proof #", "../../x",
+           "--version", "-n", "{id}", "%s", "*")  # fmt: skip
+
+
+def test_params_of_another_are_only_text(pair: TwoUsers, queue: Path) -> None:
+    (queue.parent / "hostile").write_text("".join(f"{each}\n" for each in HOSTILE))
+    fed = pair.sh(pair.bob, "minion purge --yes; minion feed hostile", cwd=queue.parent)
+    assert fed.status == 0, fed.err
+    ran = pair.sh(pair.ann, "minionize printf '%s\\n'", cwd=queue.parent)
+    assert ran.status == 0, ran.err
+    assert sorted(ran.out.splitlines()) == sorted(HOSTILE)
+    shell = "minion retry --done && minionize --shell 'printf \"%s\\n\" {}'"
+    again = pair.sh(pair.ann, shell, cwd=queue.parent)
+    assert again.status == 0, again.err
+    assert sorted(again.out.splitlines()[-len(HOSTILE) :]) == sorted(HOSTILE)
+    kept = pair.sh(pair.ann, "minion retry --done && minionize basename -- {}", cwd=queue.parent)
+    assert "--version" in kept.out
+    assert not list(queue.parent.glob("proof"))
+
+
+def test_a_pickle_among_the_params_is_only_text(pair: TwoUsers, queue: Path) -> None:
+    """Of the classic kind, which is ASCII."""
+    import pickle
+
+    class Trap:
+        def __reduce__(self) -> tuple[object, ...]:
+            return os.mkdir, (str(queue.parent / "sprung"),)
+
+    text = pickle.dumps(Trap(), protocol=0).decode("ascii")
+    (queue.parent / "params.jsonl").write_text(json.dumps(text) + "\n")
+    assert pair.sh(pair.bob, "minion feed params.jsonl", cwd=queue.parent).status == 0
+    assert (
+        pair.sh(pair.ann, "minionize true; minion list; minion show 4", cwd=queue.parent).status
+        == 0
+    )
+    assert not (queue.parent / "sprung").exists()
