@@ -47,7 +47,7 @@ def forget_done(queue: str | None, older_s: float, yes: bool) -> int:
         if in_folder and not isinstance(report, RemoteReport):
             alive = {minion.id for minion in opened.minions()}
             if opened.stats().minions is None:
-                # It keeps no books: whoever did not say that it ended may be at work.
+                # It knows no minions: one that did not say that it ended may be at work.
                 rolls = read_rolls(report, Faults())
                 alive |= {roll.minion for roll in rolls if roll.ended is None}
             try:

@@ -23,10 +23,10 @@ class Forgetting:
     are kept, before the first file goes: so a crash leaves files that nothing names, which the next
     time removes, and never a name without its file.
 
-    Needed are segments that hold what nobody took, and those that a claim names. What was given
-    back and dead letters have their texts in batches of their own. But a param that runs out of a
-    batch is waited for: its minion tells its text in the report only if it knows that the queue
-    forgets it.
+    Segments are needed that hold what no minion ever took, and those that a claim names. What was
+    given back and dead letters have their texts in batches of their own. But a param that runs out
+    of a batch is waited for: its minion tells its text in the report only if it knows that the
+    queue forgets it.
     """
 
     def __init__(self, room: Room, texts: Texts) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 
 from minionize.engines.file import slot as slots
-from minionize.engines.file.batches import MAX_LINES, NotVisible, Record, dead_line, id_pieces
+from minionize.engines.file.batches import MAX_LINES, NotVisible, Record
 from minionize.engines.file.claiming import Fronts, take
 from minionize.engines.file.counting import stats_of
+from minionize.engines.file.ended import buried, given_back, moved_out
 from minionize.engines.file.head import Head
 from minionize.engines.file.head_file import at_the_edge
 from minionize.engines.file.held import Held, groups
@@ -19,7 +21,7 @@ from minionize.engines.file.locking import LockTaken
 from minionize.engines.file.lookout import MIN_PAUSE_S, Lookout
 from minionize.engines.file.member import Mark, Member, remove_after
 from minionize.engines.file.publishing import Draft, Publisher
-from minionize.engines.file.room import Room, delay_class
+from minionize.engines.file.room import Room
 from minionize.engines.file.slot import Claim
 from minionize.engines.file.sweeping import Sweeper
 from minionize.engines.file.texts import Texts
@@ -136,52 +138,23 @@ class FileEngine:
     ) -> None:
         """See contracts.engine."""
 
-        def ended(lease: Lease) -> Record:
-            if charge:
-                return Record(int(lease.id), lease.text, lease.attempt + 1, lease.crashes)
-            if later:
-                return Record(
-                    int(lease.id), lease.text, lease.attempt, lease.crashes, lease.laters + 1
-                )
-            return Record(
-                int(lease.id), lease.text, lease.attempt, lease.crashes, lease.laters, lease.suspect
-            )
-
         due = self.room.head.time() + delay_s if delay_s > 0 else 0.0
-        source = str(delay_class(delay_s))
-
-        def drafts(some: list[Lease]) -> list[Draft]:
-            found = []
-            for suspect in (False, True):
-                records = [record for record in map(ended, some) if record.suspect == suspect]
-                if records:
-                    lines = [record.line() for record in records]
-                    found.append(Draft(source, lines, due=due, delay_s=delay_s, suspect=suspect))
-            return found
-
-        self._move(leases, drafts)
+        self._move(
+            leases,
+            partial(given_back, charge=charge, later=later, due=due, delay_s=delay_s),
+        )
 
     @at_the_edge
     def bury(self, leases: Collection[Lease], failure: Failure) -> None:
         """See contracts.engine."""
-        why = [failure.reason, failure.detail, self.room.calls.time(), self.room.options.minion_id]
-
-        def drafts(some: list[Lease]) -> list[Draft]:
-            records = (
-                Record(int(one.id), one.text, one.attempt, one.crashes, one.laters) for one in some
-            )
-            return [Draft("dead", [dead_line(record, why) for record in records])]
-
-        self._move(leases, drafts)
+        now = self.room.calls.time()
+        why = (failure.reason, failure.detail, now, self.room.options.minion_id)
+        self._move(leases, partial(buried, why=why))
 
     @at_the_edge
     def moved(self, leases: Collection[Lease]) -> None:
         """See contracts.engine.MovesOut."""
-
-        def drafts(some: list[Lease]) -> list[Draft]:
-            return [Draft("purged", id_pieces(int(lease.id) for lease in some))]
-
-        self._move(leases, drafts, purged=True)
+        self._move(leases, moved_out, purged=True)
 
     def _move(
         self,
