@@ -37,6 +37,8 @@ def folder(tmp_path: Path) -> Path:
         (["slurm", "--name", "a\nb", "--", "true"], 2, "--name"),
         (["local", "-q", "memory:x", "--", "true"], 2, "ends with its process"),
         (["local", "--slots", "x", "--", "true"], 2, "--slots"),
+        (["slurm", "--minionize", "params", "--", "true"], 2, "--minionize: params is no program"),
+        (["slurm", "-O", "sbatch=--wait", "--", "true"], 2, "is for minion launch to say"),
         (["local", "--call", "a:b", "--", "true"], 2, "takes the place of CMD"),
     ],
 )  # fmt: skip
