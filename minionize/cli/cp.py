@@ -11,7 +11,7 @@ import click
 
 from minionize import settings as settings_room
 from minionize.cli.ending import one_line, say
-from minionize.cli.opening import number, opened, options_of, say_made
+from minionize.cli.opening import number, opened, options_of, say_made, say_policies
 from minionize.cli.progress import Progress
 from minionize.cli.secrets import shown, warning
 from minionize.contracts.engine import Engine, MovesOut, Queue
@@ -66,6 +66,7 @@ def cp(source: str, target: str, states: tuple[str, ...], move: bool, create: bo
     ):
         _check_apart(from_, to)
         before = from_.stats()  # NoSuchQueue before anything is made
+        say_policies(NAME, to)
         if move:
             done = _Move(from_, to, told).run()
         else:

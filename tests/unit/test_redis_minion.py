@@ -178,7 +178,9 @@ def test_it_waits_in_the_server_and_looks_now_and_then(wire: FakeWire) -> None:
     wire.blocking = blocking  # type: ignore[method-assign]
     assert engine.lease(3, 1.0) == []
     assert clock.now >= 101.0
-    assert wire.names().count("lease") >= 4, "of one minion, each quarter of a second"
+    asked = [words for name, words in wire.asked if name == "lease"]
+    assert len(asked) >= 4, "of one minion, each quarter of a second"
+    assert all(words[2:] == ("", "", "") for words in asked), "no answer was lost"
     assert sum(ms for _, ms in wire.waits) / 1000 + sum(clock.slept) == pytest.approx(1.0, abs=0.2)
 
 
@@ -268,6 +270,35 @@ def test_an_answer_that_got_lost_is_asked_for_again(wire: FakeWire) -> None:
     assert wire.last("lease")[2:] == ("", "", "")
 
 
+def test_what_may_have_got_lost_is_asked_for_until_nothing_more_comes(wire: FakeWire) -> None:
+    engine = engine_of()
+    wire.fails = 1
+    with pytest.raises(EngineUnavailable):
+        engine.lease(1, 0)
+    wire.answer("lease", some("5-4"), NOTHING)
+    asked = []
+    for _ in range(3):
+        engine.lease(1, 0)
+        asked.append(wire.last("lease")[4])
+    assert asked == ["0-0", "5-4", ""]
+
+
+def test_after_a_break_while_it_waited_it_asks_before_it_waits(wire: FakeWire) -> None:
+    engine = engine_of(clock=Ticking())
+    whole = wire.blocking
+
+    def broken(*_: object) -> list[Any]:
+        raise EngineUnavailable("away")
+
+    wire.blocking = broken  # type: ignore[method-assign, assignment]
+    with pytest.raises(EngineUnavailable):
+        engine.lease(1, 5.0)
+    wire.blocking = whole  # type: ignore[method-assign]
+    wire.answer("lease", some("5-4"))
+    assert len(engine.lease(1, 5.0)) == 1
+    assert wire.last("lease")[2:] == ("0-0", "0-0", "0-0") and wire.waits == []
+
+
 # ---- settling
 
 
@@ -290,6 +321,14 @@ def test_an_ack_is_heard_before_anything_else(wire: FakeWire) -> None:
     wire.hears = False
     engine.extend([])
     assert wire.names()[-2:] == ["ack", "extend"], "what was not heard is said again"
+
+
+def test_an_ack_that_was_heard_is_not_said_again(wire: FakeWire) -> None:
+    engine = engine_of()
+    engine.ack([lease("1-0")])
+    engine.extend([])
+    engine.extend([])
+    assert wire.names()[-3:] == ["tell ack", "extend", "extend"]
 
 
 def test_an_ack_of_what_is_marked_is_heard_at_once(wire: FakeWire) -> None:
@@ -360,6 +399,17 @@ def test_only_who_joined_anew_asks_what_it_lost(wire: FakeWire) -> None:
     wire.answer("lost", [b"1-0"])
     assert engine.extend(held) == held[:1]
     assert wire.last("lost")[1] == "1-0 1-1"
+
+
+def test_what_was_lost_is_marked_no_more(wire: FakeWire) -> None:
+    engine = engine_of()
+    held = [lease("1-0"), lease("1-1")]
+    engine.started(held)
+    wire.answer("extend", [b"gone"])
+    wire.answer("lost", [b"1-0"])
+    engine.extend(held)
+    engine.ack(held)
+    assert wire.last("tell ack")[1] == "1-1"
 
 
 def test_what_the_minion_runs_is_told_with_its_beat(wire: FakeWire) -> None:

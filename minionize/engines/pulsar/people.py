@@ -35,6 +35,8 @@ from minionize.values import Entry, MinionInfo, Orders, Param, Policy, State, St
 _HEARD_S = 0.25
 """Within this all minions that are connected have heard of an order."""
 _SEND_S = 30.0
+_POLICIES_S = 60.0
+"""For so long who looks again and again goes by the last answer."""
 _IN_MEMORY = 1 << 20
 _OURS = {MARK: VERSION}
 _ROOMY = {**_OURS, "mz_room": " " * 1500}
@@ -56,6 +58,8 @@ class PulsarQueue:
         self._client: pulsar.Client | None = None
         self._sender: Sender | None = None
         self._is_made = False
+        self._policies: tuple[float, Sequence[Policy]] | None = None
+        """When they were asked for last."""
 
     def put(self, params: Iterable[Param]) -> int:
         return self.put_texts(to_texts(params))
@@ -150,7 +154,11 @@ class PulsarQueue:
 
     def policies(self) -> Sequence[Policy]:
         """See contracts.engine.TellsPolicies."""
-        return asked_policies(self._place, self._counter.answer, self._options.lease_s)
+        now_s = time.monotonic()
+        if self._policies is None or now_s - self._policies[0] > _POLICIES_S:
+            answer, lease_s = self._counter.answer, self._options.lease_s
+            self._policies = now_s, asked_policies(self._place, answer, lease_s)
+        return self._policies[1]
 
     def close(self) -> None:
         client, self._client, self._sender = self._client, None, None
