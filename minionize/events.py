@@ -58,3 +58,6 @@ class Event(NamedTuple):
     """JSON text of the param, where the queue can't give it back once it is settled."""
     command: str = ""
     """BEGIN only: what this minion runs, quoted for a shell."""
+    result_file: str = ""
+    """Where the result is, if it is too large for `result`: the path of a file of its own until
+    the event is reported, then its name in the report."""

@@ -206,9 +206,21 @@ class SystemClock:
 def to_text(param: Param) -> str:
     """The JSON text of `param` on one line, as queues keep it.
 
-    Raises ValueError or TypeError for what is no JSON (NaN, sets, keys that are no strings).
+    Numbers and arrays of numpy are taken as plain ones. Raises ValueError or TypeError for what is
+    no JSON (NaN, sets, keys that are no strings).
     """
-    return json.dumps(param, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return _encode(param)
+
+
+def _plain(value: Any) -> Any:
+    if type(value).__module__ == "numpy":
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is no JSON")
+
+
+_encode = json.JSONEncoder(
+    ensure_ascii=True, allow_nan=False, separators=(",", ":"), default=_plain
+).encode
 
 
 def to_texts(params: Iterable[Param]) -> Iterator[str]:

@@ -74,8 +74,9 @@ class QueueHandle:
         stands under `param`), the result's (no object: `result`), then `_id _status _attempt
         _seconds _host _reason`. So `pandas.DataFrame(queue.results())` is a table.
 
-        `dead`: dead letters too. `output`: captured output as `_stdout` and `_stderr`. Rows are
-        read from the report that the json reporter writes, the default of file queues.
+        `dead`: dead letters too. `output`: captured output as `_stdout` and `_stderr`. A large
+        result whose file is gone is told in `_lost`. Rows are read from the report that the json
+        reporter writes, the default of file queues.
         """
         from minionize.status.read import Faults
         from minionize.status.report import report_of

@@ -29,11 +29,13 @@ def make_crew(
     checkpoints: Checkpoints | None,
     backlog: int,
     keep_end: bool,
+    results: str | None,
 ) -> Crew:
     """Programs for a callback with `invocation`, else functions. `before_output` is called
     before anything is written to stdout or stderr. `backlog`: so many ended runs may wait until
     their output is read. `keep_end`: of what programs print, which is passed on, outcomes have
-    the end. HostUnfit where the machine has no room for its files or processes."""
+    the end. `results`: as of Reporter.results_folder. HostUnfit where the machine has no room for
+    its files or processes."""
     common: dict[str, Any] = {
         "slots": settings.slots,
         "env": settings.env,
@@ -56,7 +58,7 @@ def make_crew(
         "campaign": _campaign(engine),
     }
     try:
-        return _made(callback, settings, common, of_programs, lines)
+        return _made(callback, settings, common, of_programs, lines, results)
     except OSError as error:
         raise unfit("a minion can't begin here", error) from error
 
@@ -67,6 +69,7 @@ def _made(
     common: dict[str, Any],
     of_programs: dict[str, Any],
     lines: Callable[[str], None],
+    results: str | None,
 ) -> Crew:
     if hasattr(callback, "invocation"):
         from minionize.worker.programs import ProgramCrew
@@ -82,10 +85,10 @@ def _made(
     if settings.inline:
         from minionize.worker.functions.inline import InlineCrew
 
-        return InlineCrew(callback, lines=lines, **common)
+        return InlineCrew(callback, results=results, **common)
     from minionize.worker.functions.crew import FunctionCrew
 
-    return FunctionCrew(callback, lines=lines, **common)
+    return FunctionCrew(callback, results=results, lines=lines, **common)
 
 
 def _campaign(engine: Engine) -> str:

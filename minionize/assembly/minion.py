@@ -123,6 +123,7 @@ class Minion:
                 checkpoints=checkpoints,
                 backlog=room.backlog,
                 keep_end=settings.capture is None and self._reporter_name(engine) == "json",
+                results=reporter.results_folder,
             )
             opened.append(crew)
 
@@ -202,6 +203,7 @@ class Minion:
             warn=self._lines,
             write=self._write or _to_stdout,
             server=self._report_server,
+            scratch=None if name in ("json", "null") else _scratch(options),
         )
 
     def _reporter_name(self, engine: Engine) -> str:
@@ -288,6 +290,13 @@ def _stopped(stopping: Stopping) -> Summary:
         return Summary(exit_status=130, why=stopping.why, died_of=int(signal.SIGINT))
     cut_short = stopping.by_signal in SCHEDULERS_SIGNALS
     return Summary(exit_status=75, why=stopping.why, cut_short=cut_short)
+
+
+def _scratch(options: EngineOptions) -> str:
+    """A folder of this minion's own, for large results on their way."""
+    from minionize.worker.launching import spool_folder
+
+    return os.path.join(spool_folder(options.env), f"minion-results-{options.minion_id}")
 
 
 def _to_stdout(text: str) -> None:

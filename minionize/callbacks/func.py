@@ -30,12 +30,14 @@ class FuncCallback:
     """Calls `func` for each param.
 
     With one parameter it gets the param as it is; with more, an object by keyword and a list
-    by position (everything else is passed as the one argument). What it returns is the result,
-    and acks the param. `RetryLater` gives the param back uncharged, `Reject` makes a dead letter
-    of it, and any other exception (SystemExit too) is a failed attempt whose traceback is kept.
+    by position (everything else is passed as the one argument). What it returns is the result
+    (docs/results.md has the types), and acks the param, as `sys.exit(0)` does. `RetryLater` gives
+    the param back uncharged, `Reject` makes a dead letter of it, and any other exception (and an
+    exit with another status) is a failed attempt whose traceback is kept.
 
     A subclass may override the hooks below, which run in the minion itself and not in the
-    function's process. Overriding any of them costs speed: params are then run one by one.
+    function's process. Overriding any of them costs speed: params are then run one by one. Each
+    run that came to an end of its own has one teardown.
     """
 
     def __init__(self, func: Callable[..., Any]) -> None:
@@ -76,13 +78,14 @@ class FuncCallback:
         return self._spec or str(getattr(self._func, "__qualname__", None) or repr(self._func))
 
     def setup(self, param: Param, engine: Any) -> None:
-        """Before the run; an exception fails the attempt."""
+        """Before the run; an exception means what it means in the function."""
 
     def teardown_ok(self, param: Param, engine: Any) -> None:
-        """After a run that ended well, before its ack; an exception fails the attempt."""
+        """After a run that is done, before its ack; an exception as in `setup`."""
 
     def teardown_ko(self, param: Param, engine: Any, exception: BaseException) -> None:
-        """After a run that failed."""
+        """After any other end of its own: it failed, was rejected, asked for later, or a hook
+        raised. Not after a run that the minion stopped."""
 
 
 def overrides_hooks(callback: FuncCallback) -> bool:

@@ -36,13 +36,14 @@ class ProcessCallback:
         return Invocation(argv)
 
     def setup(self, param: Param, engine: Any) -> None:
-        """Before the run, in the minion; an exception fails the attempt."""
+        """Before the run, in the minion; an exception means what it means in `to_cmd`."""
 
     def teardown_ok(self, param: Param, engine: Any) -> None:
-        """After a run that ended well, before its ack; an exception fails the attempt."""
+        """After a run that is done, before its ack; an exception as in `setup`."""
 
     def teardown_ko(self, param: Param, engine: Any, exception: BaseException) -> None:
-        """After a run that failed."""
+        """After any other end of its own: it failed, was rejected, asked for later, or a hook
+        raised. Not after a run that the minion stopped."""
 
 
 HOOKS = ("setup", "teardown_ok", "teardown_ko")

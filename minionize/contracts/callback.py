@@ -18,13 +18,13 @@ class Hooks(Protocol):
     """What minionize 0.2.1 called around a run, in the minion itself. Only overridden ones run."""
 
     def setup(self, param: Param, engine: Any) -> None:
-        """Before the run. An exception fails the attempt."""
+        """Before the run. An exception fails the attempt (Reject, RetryLater: as they say)."""
 
     def teardown_ok(self, param: Param, engine: Any) -> None:
-        """After a run that ended well, before its ack. An exception fails the attempt."""
+        """After a run that is done, before its ack. An exception as in `setup`."""
 
     def teardown_ko(self, param: Param, engine: Any, exception: BaseException) -> None:
-        """After a run that failed."""
+        """After any other end of its own, or after what a hook raised."""
 
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})

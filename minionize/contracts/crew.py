@@ -62,6 +62,8 @@ class Outcome(NamedTuple):
     stderr: str | None = None
     flaws: tuple[Flaw, ...] = ()
     """Of a run that is done; `reason` has the words."""
+    result_file: str | None = None
+    """The file with the result instead, where that is large: whoever gets this owns it."""
 
 
 class Crew(Protocol):

@@ -13,6 +13,9 @@ class Reporter(Protocol):
 
     wants_events: bool
     """False: the worker need not even make events (the null reporter)."""
+    results_folder: str | None
+    """Where runs put results that are too large for an event, each in a file of its own, which
+    the reporter owns once it gets the event. None: it keeps no results."""
 
     def report(self, events: Sequence[Event]) -> None:
         """Keep these events; may buffer until the next beat."""

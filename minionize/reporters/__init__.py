@@ -47,13 +47,15 @@ def open_reporter(
     warn: Callable[[str], None],
     write: Callable[[str], None],
     server: Callable[[], Server] | None = None,
+    scratch: str | None = None,
 ) -> Reporter:
     """The reporter of that name.
 
     `directory`: the report folder (`json` only; made with its first events). `command`: what
     the minion runs, quoted for a shell. `warn` takes a line when events can't be written;
     `write` takes the text of the `stdout` reporter. `server` gives that of a reporter that
-    `is_remote`. UsageError for a name that is none.
+    `is_remote`. `scratch`: a folder for large results on their way, made when there is one.
+    UsageError for a name that is none.
     """
     if name == "null":
         from minionize.reporters.null import NullReporter
@@ -71,12 +73,12 @@ def open_reporter(
         from minionize.reporters.remote import RemoteStore
 
         source = Source(minion_id, host, pid, slots, command, clock.time())
-        store = RemoteStore(server(), minion_id, header_line(source), clock=clock)
+        store = RemoteStore(server(), minion_id, header_line(source), clock=clock, scratch=scratch)
         return LineReporter(store, source, clock=clock, warn=warn)
     if name == "stdout":
         from minionize.reporters.stdout import StdoutReporter
 
-        return StdoutReporter(minion_id, write, warn)
+        return StdoutReporter(minion_id, write, warn, scratch)
     raise UsageError(
         f"unknown reporter {name.partition('://')[0]!r}: use one of {', '.join(NAMES)}, "
         "or redis://HOST/0?stream=NAME"

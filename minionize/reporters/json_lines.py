@@ -7,7 +7,10 @@ one write, and full files are packed a piece at a time.
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Callable, Sequence
+from os.path import basename
 from typing import Protocol
 
 from minionize.events import Event, Kind
@@ -29,6 +32,12 @@ class Store(Protocol):
     """For messages: `in FOLDER`."""
     remedy: str
     """What to do where it can't be written."""
+    results_folder: str | None
+    """As of Reporter."""
+
+    def keep(self, path: str) -> None:
+        """Keep this file of the results folder, under its name, and let go of the file itself.
+        Doing that twice is doing it once."""
 
     def append(self, lines: bytes) -> None:
         """Keep whole lines. After an error none of them are kept, as far as that is possible:
@@ -69,6 +78,9 @@ class LineReporter:
         self._warn = warn
         self._began = source.began
         self._store = store
+        self.results_folder = store.results_folder
+        self._files: list[str] = []
+        """Large results that the store has still to keep, before the lines that name them."""
         self._roll = MinionRoll(
             source.minion,
             source.host,
@@ -155,7 +167,7 @@ class LineReporter:
         for event in events:
             (
                 kind, at_s, id_, attempt, slot, seconds, exit_status, cpu_s, peak_kib, below,
-                reason, detail, _, _, result, stdout, stderr, param, _,
+                reason, detail, _, _, result, stdout, stderr, param, _, result_file,
             ) = event  # fmt: skip
             if (
                 kind is not ack
@@ -165,7 +177,11 @@ class LineReporter:
                 or param is not None
                 or reason
                 or detail
+                or result_file
             ):
+                if result_file:
+                    self._files.append(result_file)
+                    event = event._replace(result_file=basename(result_file))
                 add(event_line(event, began))
                 self._roll.roll.add(event)
                 if kind is Kind.END:
@@ -228,6 +244,9 @@ class LineReporter:
         # A lone surrogate in a pasted result becomes its escape, which is JSON as well.
         lines = "".join(self._buffer).encode("utf-8", "backslashreplace")
         try:
+            while self._files:
+                self._store.keep(self._files[0])
+                del self._files[0]
             self._store.append(lines)
         except OSError as error:
             self._complain(error)
@@ -241,6 +260,10 @@ class LineReporter:
 
     def _drop(self) -> None:
         self._roll.roll.unwritten += self._buffered_events
+        for path in self._files:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+        self._files.clear()
         self._buffer.clear()
         self._buffered = 0
         self._buffered_events = 0

@@ -11,6 +11,7 @@ class NullReporter:
     """Keeps nothing, and tells the worker that it need not even make events."""
 
     wants_events = False
+    results_folder: str | None = None
 
     def report(self, events: Sequence[Event]) -> None:
         """Forget them."""

@@ -11,6 +11,8 @@ from minionize.beneath import Each
 if TYPE_CHECKING:
     from io import BufferedReader
 
+RESULTS = "results"
+"""The folder beside the parts with results that are too large for a line, a file each."""
 ROTATE_BYTES = 8 * 1024 * 1024
 PIECE_BYTES = 128 * 1024
 """What one step of packing reads: some 2 ms of work, so that no run waits for it."""
@@ -210,6 +212,7 @@ class FolderStore(Parts):
         super().__init__(folder, minion, header, rotate_bytes=rotate_bytes)
         self.place = f"in {folder}"
         self.remedy = "make room there or set REPORTER_JSON_DIRECTORY"
+        self.results_folder: str | None = os.path.join(folder, RESULTS)
         name = roll_name(minion)
         self._roll = name
         self._roll_draft = f".{name}.tmp"
@@ -224,6 +227,9 @@ class FolderStore(Parts):
         finally:
             os.close(descriptor)
         self._place.rename(self._roll_draft, self._roll)
+
+    def keep(self, path: str) -> None:
+        """It is where it belongs: whoever wrote it was told the folder."""
 
     def ending(self) -> None:
         """Nothing is ever put off."""

@@ -17,7 +17,7 @@ VERSION = 1
 HEADER_KEY = "minionize-report"
 
 RESULT_LIMIT = 64 * 1024
-"""Bytes of JSON that a result may have; a longer one is left out, and its size kept."""
+"""Bytes of JSON of a result in a line; a longer one has a file of its own."""
 DETAIL_LIMIT = 16 * 1024
 OUTPUT_LIMIT = 128 * 1024
 """Characters of captured output that are kept per stream: the worker cuts it, this is a guard."""
@@ -125,7 +125,7 @@ def parse_event(places: list[Any], began: float) -> Event:
         return event
     return event._replace(
         reason=str(extras.get("why", "")),
-        detail=str(extras.get("detail", "")),
+        detail=_detail(extras),
         charged=bool(extras.get("charged", 0)),
         delay_s=float(extras.get("delay", 0.0)),
         result=_text(extras, "result"),
@@ -133,7 +133,14 @@ def parse_event(places: list[Any], began: float) -> Event:
         stderr=_unpack(extras, "err"),
         param=_text(extras, "param"),
         command=str(extras.get("cmd", "")),
+        result_file=str(extras.get("result_file", "")),
     )
+
+
+def _detail(extras: Mapping[str, Any]) -> str:
+    if "result_bytes" in extras:  # minions of 1.0 kept no larger ones
+        return f"result lost: {extras['result_bytes']} bytes of JSON"
+    return str(extras.get("detail", ""))
 
 
 def _number(value: Any) -> float | None:
@@ -166,6 +173,8 @@ def _extras(event: Event) -> list[str]:
             extras.append(f'"result":{_one_line(event.result)}')
         else:
             add("result_bytes", len(event.result))
+    if event.result_file:
+        add("result_file", event.result_file)
     for key, output in (("out", event.stdout), ("err", event.stderr)):
         if output is None:
             continue

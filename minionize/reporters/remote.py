@@ -8,12 +8,16 @@ A report has, all of it under one name:
     NAME:beats    a sorted set: minion → when it last beat, so that the oldest can go
     NAME:seqs     a hash: minion → the last batch that arrived, so that none is kept twice
     NAME:meta     a hash: `events` and `minions` that there ever were
+    NAME:results  a hash: the name of a result that is too large for a line → its JSON text
+    NAME:kept     a sorted set: the names of these → when they came, so that they go with the events
 
 The stream is bounded: old events go. Roll-ups stay, so that what they count stays exact.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
@@ -27,8 +31,11 @@ _PIECE_BYTES = 256 * 1024
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 30.0
 _PAGE = 1000
+_CLOCKS_MS = 3_600_000
+"""How far the clocks of minions and server may be apart: a large result is kept for so much
+longer than the oldest event that is kept."""
 
-SUFFIXES = ("", ":rolls", ":sources", ":beats", ":seqs", ":meta")
+SUFFIXES = ("", ":rolls", ":sources", ":beats", ":seqs", ":meta", ":results", ":kept")
 
 _APPEND = b"""
 local minion, seq = ARGV[1], tonumber(ARGV[2])
@@ -59,6 +66,20 @@ end
 return 1
 """
 
+_KEEP = b"""
+redis.call('HSET', KEYS[7], ARGV[1], ARGV[2])
+redis.call('ZADD', KEYS[8], ARGV[3], ARGV[1])
+local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
+if not first then return 1 end
+local before = tonumber(string.match(first[1], '^%d+')) - tonumber(ARGV[4])
+local gone = redis.call('ZRANGEBYSCORE', KEYS[8], '-inf', '(' .. before, 'LIMIT', 0, 100)
+for _, old in ipairs(gone) do
+  redis.call('HDEL', KEYS[7], old)
+  redis.call('ZREM', KEYS[8], old)
+end
+return 1
+"""
+
 
 class Server(Protocol):
     """What is asked; engines.redis.reports has it."""
@@ -78,7 +99,11 @@ class RemoteStore:
     """One minion's part of the report on a server. While that can't be reached nothing waits for
     it: another try is put off for a while, and all calls raise OSError at once."""
 
-    def __init__(self, server: Server, minion: str, header: str, *, clock: Clock) -> None:
+    def __init__(
+        self, server: Server, minion: str, header: str, *, clock: Clock, scratch: str | None = None
+    ) -> None:
+        """`scratch`: a folder for large results on their way to the server."""
+        self.results_folder = scratch
         self.place = f"at {server.url}"
         self.remedy = "mend the server, or set MINION_REPORTER"
         self._server = server
@@ -118,6 +143,20 @@ class RemoteStore:
         words = (self._minion, at_ms, line.rstrip("\n"), self._header, MOST_MINIONS)
         self._ask(self._script(_ROLL, *words))
 
+    def keep(self, path: str) -> None:
+        """See json_lines.Store. On the server, in a hash; it goes when the events of its time
+        do."""
+        self._wait_over()
+        try:
+            with open(path, "rb") as file:
+                text = file.read()
+        except FileNotFoundError:  # who reads the event is told
+            return
+        at_ms = int(self._clock.time() * 1000)
+        self._ask(self._script(_KEEP, os.path.basename(path), text, at_ms, _CLOCKS_MS))
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+
     def pack_piece(self) -> bool:
         """The server keeps lines as they are."""
         return False
@@ -136,6 +175,9 @@ class RemoteStore:
     def close(self) -> None:
         """Let go of the connection."""
         self._server.close()
+        if self.results_folder is not None:
+            with contextlib.suppress(OSError):
+                os.rmdir(self.results_folder)
 
     def _script(self, script: bytes, *words: str | bytes | int) -> list[str | bytes | int]:
         return ["EVAL", script, len(self._keys), *self._keys, *words]
@@ -201,6 +243,11 @@ class RemoteReport:
             yield from zip(flat[::2], flat[1::2], strict=True)
             if cursor == b"0":
                 return
+
+    def result(self, name: str) -> bytes | None:
+        """The large result of this name; None where it is not kept any more."""
+        (text,) = self._server.ask(["HGET", self._keys[6], name])
+        return None if text is None else bytes(text)
 
     def let_go(self) -> tuple[int, int]:
         """How many events and roll-ups there were that are not kept any more."""

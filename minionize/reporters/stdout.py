@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 
 from minionize.events import Event
@@ -35,19 +36,25 @@ class StdoutReporter:
     wants_events = True
 
     def __init__(
-        self, minion: str, write: Callable[[str], None], warn: Callable[[str], None]
+        self,
+        minion: str,
+        write: Callable[[str], None],
+        warn: Callable[[str], None],
+        results_folder: str | None = None,
     ) -> None:
         self._minion = minion
         self._write = write
         self._warn = warn
         self._failed = False
+        self.results_folder = results_folder
 
     def report(self, events: Sequence[Event]) -> None:
         """Write a line for each of them, in one piece. Once that failed, nothing more."""
         if not events or self._failed:
             return
         try:
-            self._write("".join(f"{readable(event, self._minion)}\n" for event in events))
+            whole = (taken_in(event) if event.result_file else event for event in events)
+            self._write("".join(f"{readable(event, self._minion)}\n" for event in whole))
         except (OSError, ValueError) as error:
             self._failed = True
             why = getattr(error, "strerror", None) or error
@@ -61,3 +68,11 @@ class StdoutReporter:
 
     def close(self) -> None:
         """Nothing is buffered."""
+
+
+def taken_in(event: Event) -> Event:
+    """The event with what is in its file of a large result, which is gone then."""
+    with open(event.result_file, encoding="ascii") as file:
+        text = file.read()
+    os.unlink(event.result_file)
+    return event._replace(result=text, result_file="")

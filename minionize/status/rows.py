@@ -9,17 +9,22 @@ Where keys collide the param keeps its name: an equal value stands there once, a
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from minionize.contracts.engine import ForgetsDone, Queue
 from minionize.events import Event, Kind
+from minionize.status.large import LargeResults
 from minionize.status.listing import scanned
 from minionize.status.read import Faults, Report, parse_line, read_lines
 from minionize.values import Entry, State
 
 OURS = ("_id", "_status", "_attempt", "_seconds", "_host", "_reason")
 OUTPUTS = ("_stdout", "_stderr")
+LOST = "_lost"
+"""What became of a result that is not there, in rows that had one."""
 _BATCH = 10_000
 """Runs whose params are looked up together: where they were put in many small portions, each look
 opens as many files."""
@@ -42,6 +47,8 @@ class Want(NamedTuple):
     """Captured output, as `_stdout` and `_stderr`."""
     parse_output: bool = False
     """Captured standard output is JSON (or its last line is): use it as the result."""
+    large: LargeResults | None = None
+    """Where results are that are too large for a line."""
 
 
 class _Run(NamedTuple):
@@ -68,6 +75,7 @@ def result_rows(
     """
     faults = Faults() if faults is None else faults
     knows_done = queue is not None and queue.traits.keeps_done
+    want = want._replace(large=LargeResults(folder, faults))
     repeated = _repeated(folder)
     last: dict[str, _Run] = {}
     dead: dict[str, _Run] = {}
@@ -124,10 +132,29 @@ def make_row(
 
 def _columns(text: str, name: str) -> dict[str, Any]:
     try:
-        value = json.loads(text)
+        value = parsed(text)
     except (ValueError, RecursionError):
         value = text
     return value if isinstance(value, dict) else {name: value}
+
+
+def parsed(text: str) -> Any:
+    """The value of a JSON text, or of what Python's and JavaScript's libraries take for one: NaN is
+    null, and an infinity, or a number that is too large for one, the text `Infinity` or
+    `-Infinity`, as in what functions return."""
+    if _HUGE.search(text):
+        return json.loads(text, parse_constant=_not_finite.get, parse_float=_float)
+    return json.loads(text, parse_constant=_not_finite.get)
+
+
+_HUGE = re.compile(r"\d[eE]\+?\d{3}|\d{300}")
+"""In a text with a number that may be too large. To look at each number takes far longer."""
+_not_finite: dict[str, str] = {"Infinity": "Infinity", "-Infinity": "-Infinity"}
+
+
+def _float(digits: str) -> float | str:
+    value = float(digits)
+    return value if math.isfinite(value) else ("Infinity" if value > 0 else "-Infinity")
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -156,8 +183,10 @@ def _rows(
         if param is None and knows_done:
             continue  # dropped since
         ours = _ours(event.id, event, host, State.DONE, event.reason)
-        result = _result(event, want)
-        if event.stdout is None:
+        result, lost = _result(event, want)
+        if lost:
+            ours[LOST] = lost
+        elif event.stdout is None:
             faults.without_output += want.output or (want.parse_output and result is None)
         elif want.parse_output and result is None:
             faults.no_json += 1
@@ -190,10 +219,15 @@ def _dead_entries(queue: Queue | None) -> Iterator[Entry] | None:
     return None if queue is None else scanned(queue, State.DEAD)
 
 
-def _result(event: Event, want: Want) -> str | None:
+def _result(event: Event, want: Want) -> tuple[str | None, str]:
+    """The text of the result, and else why there is none that was there."""
+    if event.result_file and want.large is not None:
+        return want.large.text(event.result_file)
+    if event.result is None and event.detail.startswith("result lost"):
+        return None, event.detail
     if event.result is None and want.parse_output:
-        return _json_output(event.stdout)
-    return event.result
+        return _json_output(event.stdout), ""
+    return event.result, ""
 
 
 def _json_output(stdout: str | None) -> str | None:

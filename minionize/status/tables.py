@@ -9,20 +9,28 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from minionize.status.escape import safe
-from minionize.status.rows import OURS, OUTPUTS
+from minionize.status.rows import LOST, OURS, OUTPUTS, parsed
 
 Row = Mapping[str, Any]
 
 _SPOOL_BYTES = 16 * 1024 * 1024
 _SPECIAL = re.compile(r'[,"\r\n]|^\s|\s\Z')
-_OURS_LAST = (*OURS, *OUTPUTS)
+_OURS_LAST = (*OURS, LOST, *OUTPUTS)
 
 
 def json_lines(rows: Iterable[Row]) -> Iterator[str]:
     """A line of JSON for each row, in ASCII, without anything that a terminal obeys."""
     for row in rows:
         # JSON need not escape DEL; ASCII that prints is all that is left then.
-        yield json.dumps(row).replace("\x7f", "\\u007f") + "\n"
+        yield dumped(row).replace("\x7f", "\\u007f") + "\n"
+
+
+def dumped(row: Row) -> str:
+    """A row as JSON, which has no infinities: a param may hold a number that is too large."""
+    try:
+        return json.dumps(row, allow_nan=False)
+    except ValueError:
+        return json.dumps(parsed(json.dumps(row)))
 
 
 def csv_lines(rows: Iterable[Row], *, for_terminal: bool = False) -> Iterator[str]:
@@ -37,7 +45,7 @@ def csv_lines(rows: Iterable[Row], *, for_terminal: bool = False) -> Iterator[st
     with tempfile.SpooledTemporaryFile(_SPOOL_BYTES, "w+b") as spool:
         for row in rows:
             columns.update(dict.fromkeys(row))
-            spool.write(json.dumps(row).encode() + b"\n")
+            spool.write(dumped(row).encode() + b"\n")
         ours = [name for name in _OURS_LAST if name in columns]
         names = [name for name in columns if name not in ours] + ours
         if not names:

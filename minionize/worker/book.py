@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Callable, Iterable, Sequence
 
 from minionize.contracts.crew import Flaw, Outcome, Verdict
@@ -25,6 +27,12 @@ _REMEDIES = {
     Flaw.REST: ": --grace sets how long processes of a run may go on after its end",
     Flaw.REPLACED: ": put {id} into the file's name",
 }
+
+
+def drop(path: str) -> None:
+    """Remove the file of a result that is nobody's now."""
+    with contextlib.suppress(OSError):
+        os.unlink(path)
 
 
 class Book:
@@ -89,6 +97,8 @@ class Book:
             mine = held.get(lease.id)
             if mine is not lease and mine != lease:
                 self.aborting.discard(lease.id)
+                if outcome.result_file is not None:
+                    drop(outcome.result_file)
                 continue
             if marked and lease.id in marked:
                 urgent = True
@@ -129,6 +139,7 @@ class Book:
                         stdout=outcome.stdout,
                         stderr=outcome.stderr,
                         param=None if keeps_params else self._param(lease),
+                        result_file=outcome.result_file or "",
                     )
                 )
         if done:
@@ -159,6 +170,8 @@ class Book:
     def _not_done(self, outcome: Outcome, stopping: bool, at_s: float, now: float) -> None:
         lease = outcome.lease
         outcome = self._oom_kills.explain(outcome)
+        if outcome.result_file is not None:
+            drop(outcome.result_file)
         settlement = INNOCENT if stopping else settle(outcome, self._max_attempts)
         if outcome.verdict is Verdict.CROWDED and not self._told_crowded and not self._quiet:
             self._told_crowded = True

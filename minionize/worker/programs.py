@@ -186,11 +186,12 @@ class ProgramCrew:
                 if error.verdict is Verdict.CROWDED:
                     crowded = error.reason
                     self._crowding.refused(len(self._running), crowded, time.monotonic())
-                self._ready.append(
-                    Outcome(
-                        lease, error.verdict, slot.index, reason=error.reason, detail=error.detail
-                    )
+                outcome = Outcome(
+                    lease, error.verdict, slot.index, reason=error.reason, detail=error.detail
                 )
+                if isinstance(self._hooked, Hooked):
+                    outcome = self._hooked.after(outcome)
+                self._ready.append(outcome)
 
     def _start(self, slot: Slot, lease: Lease) -> None:
         try:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -38,6 +40,8 @@ class Driven:
         self.minion_id = f"minion-{os.urandom(6).hex()}"
         self.wake_fd, self.wake = os.pipe()
         os.set_blocking(self.wake_fd, False)
+        self._results = os.path.join(tempfile.gettempdir(), f"results-{self.minion_id}")
+        options.setdefault("results", self._results)
         callback = func if isinstance(func, FuncCallback) else FuncCallback(func)
         self.crew = FunctionCrew(
             callback,
@@ -79,6 +83,7 @@ class Driven:
 
     def close(self) -> None:
         self.crew.close()
+        shutil.rmtree(self._results, ignore_errors=True)
         os.close(self.wake_fd)
         os.close(self.wake)
 
@@ -144,6 +149,8 @@ def evil(order: dict[str, Any]) -> Any:
         time.sleep(10)
     elif kind == "return":
         return order["value"]
+    elif kind == "return object":
+        return {"loss": 0.5, "nets": [1, object()]}
     elif kind == "return set":
         return {1, 2}
     elif kind == "return much":

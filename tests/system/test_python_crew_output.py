@@ -172,14 +172,31 @@ def test_results(drive: Callable[..., Driven]) -> None:
     texts = [json.dumps(order) for order in orders]
     ended = driven.run([Lease(str(n), text) for n, text in enumerate(texts, 1)])
     got = [json.loads(ended[str(n)].result or "") for n in range(1, 9)]
-    assert got == [1.5, "text", [1, {"a": None}], None, {"x": None}, 0, False, ""]
+    assert got == [1.5, "text", [1, {"a": None}], None, {"x": "Infinity"}, 0, False, ""]
     assert driven.lines == []
 
 
-def test_what_is_no_json_is_done_and_its_loss_is_said_once(drive: Callable[..., Driven]) -> None:
+def test_what_can_not_be_kept_fails_and_says_what_it_is_and_where(
+    drive: Callable[..., Driven],
+) -> None:
     driven = drive(evil)
-    ended = driven.run(leases({"do": "return set"}, {"do": "return much"}, {"do": "return set"}))
-    assert all(outcome.verdict is Verdict.DONE for outcome in ended.values())
-    assert all(outcome.result is None for outcome in ended.values())
-    assert "set" in ended["1"].detail and "64" in ended["2"].detail
-    assert len(driven.lines) == 1 and "result lost" in driven.lines[0]
+    ended = driven.run(leases({"do": "return object"}, {"do": "return much"}, {"do": "return set"}))
+    lost = ended["1"]
+    assert (lost.verdict, lost.reason) == (Verdict.FAILED, "no JSON: object")
+    assert "result['nets'][1] is an object, which has no JSON form" in lost.detail
+    path = ended["2"].result_file
+    assert ended["2"].result is None and path is not None
+    with open(path) as file:
+        assert json.load(file) == "x" * 100_000
+    assert json.loads(ended["3"].result or "") == [1, 2]
+    assert driven.lines == []
+
+
+def test_without_room_for_a_large_result_nobody_is_charged(
+    drive: Callable[..., Driven], tmp_path: Any
+) -> None:
+    (tmp_path / "file").touch()
+    driven = drive(evil, results=str(tmp_path / "file" / "results"))
+    ended = driven.run(leases({"do": "return much"}, {"do": "return set"}))
+    assert ended["1"].verdict is Verdict.UNABLE and ended["1"].reason.startswith("no room for")
+    assert ended["2"].verdict is Verdict.DONE

@@ -94,6 +94,7 @@ class Crew:
 
 class Events:
     wants_events = True
+    results_folder: str | None = None
 
     def __init__(self) -> None:
         self.seen: list[Event] = []

@@ -137,49 +137,6 @@ def test_overridden_hooks() -> None:
     assert overrides_hooks(Loud(one))
 
 
-class Number:
-    """Like numpy's."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-    def tolist(self) -> Any:
-        return self.value
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (3, "3"),
-        (True, "true"),
-        (0.5, "0.5"),
-        (math.nan, "null"),
-        ([1, math.inf, (2,)], "[1,null,[2]]"),
-        ({"loss": Number([1.5, math.nan])}, '{"loss":[1.5,null]}'),
-        (Number(7), "7"),
-        ("é\n", '"\\u00e9\\n"'),
-        (10**30, "1" + "0" * 30),
-    ],
-)
-def test_results_as_text(value: Any, text: str) -> None:
-    assert results.text_of(value) == text
-
-
-class Hostile:
-    def tolist(self) -> Any:
-        raise OSError("no")
-
-
-@pytest.mark.parametrize("value", [{1}, object(), Hostile(), {(1, 2): 3}, "x" * 70_000, b"x"])
-def test_results_that_are_lost(value: Any) -> None:
-    with pytest.raises(results.Lost):
-        results.text_of(value)
-    loop: list[Any] = []
-    loop.append(loop)
-    with pytest.raises(results.Lost):
-        results.text_of(loop)
-
-
 class Unprintable(Exception):
     def __str__(self) -> str:
         raise RuntimeError("never")

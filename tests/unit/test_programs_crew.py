@@ -301,6 +301,7 @@ def test_hooks_run_only_if_they_are_there_and_around_the_run(make: Make) -> None
         "cmd",
         ("ko", 3, "CalledProcessError"),
         ("setup", 9, "the queue"),
+        ("ko", 9, "OSError"),
     ]
 
 

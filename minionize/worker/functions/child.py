@@ -14,7 +14,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from minionize.callbacks import current
 from minionize.errors import Reject
@@ -58,7 +58,17 @@ class Ends:
         _restore(2, self.err)
 
 
-def serve(ends: Ends, func: Callable[..., Any], whole: bool, streams: Streams, exact: bool) -> None:
+class Call(NamedTuple):
+    """What a child does with a param."""
+
+    func: Callable[..., Any]
+    whole: bool
+    """The param is the one argument."""
+    keep: Callable[[Any], str | Fields]
+    """As of results.Keeper."""
+
+
+def serve(ends: Ends, call: Call, streams: Streams, exact: bool) -> None:
     """Run batches until the minion hangs up. `exact`: note for each run what it wrote, however
     short it was, and not only for several together."""
     while True:
@@ -74,9 +84,10 @@ def serve(ends: Ends, func: Callable[..., Any], whole: bool, streams: Streams, e
         ends.restore()
         if isinstance(params, _Broken):
             params = _parse_each(texts)
-            _run(ends, _careful(func, whole), True, first, params, meta, streams, exact)
+            careful = Call(_careful(call.func, call.whole), True, call.keep)
+            _run(ends, careful, first, params, meta, streams, exact)
         else:
-            _run(ends, func, whole, first, params, meta, streams, exact)
+            _run(ends, call, first, params, meta, streams, exact)
         try:
             ends.link.send(b".")
         except OSError:
@@ -85,8 +96,7 @@ def serve(ends: Ends, func: Callable[..., Any], whole: bool, streams: Streams, e
 
 def _run(
     ends: Ends,
-    func: Callable[..., Any],
-    whole: bool,
+    call: Call,
     first: int,
     params: list[Any],
     meta: bytes,
@@ -95,7 +105,7 @@ def _run(
 ) -> None:
     # Everything in this loop is paid for by each param: local names, and no call without need.
     limit, entries, records, now = ends.limit, ends.entries, ends.records, time.monotonic
-    unflushed, text_of = streams.unflushed, results.text_of
+    (func, whole, keep), unflushed = call, streams.unflushed
     out, err = ends.written()
     watched = first if exact else first + len(params)
     remaining = iter(params)
@@ -112,7 +122,9 @@ def _run(
             if entry == first + 1:
                 entries[first % ENTRIES] = 0.0
             break  # the minion took the others back
-        fields = result = value = None
+        fields: Any = None
+        result: Any = None
+        value: Any = None
         try:
             if whole:
                 value = func(param)
@@ -123,9 +135,9 @@ def _run(
             else:
                 value = func(param)
             if value is not None:
-                result = text_of(value)
-        except results.Lost as lost:
-            fields = Fields(detail=f"result lost: {lost}"[:200])
+                result = keep(value)
+                if type(result) is not str:
+                    fields, result = result, None
         except BaseException as error:
             if ends.forked:
                 _leave_fork(error)

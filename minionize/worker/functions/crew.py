@@ -59,16 +59,18 @@ class FunctionCrew:
         checkpoints: str | None = None,
         patience_s: float = 300.0,
         capture: bool = False,
+        results: str | None = None,
         stop: Callable[[str, int], None] = lambda why, by_signal: None,
         before_output: Callable[[], None] | None = None,
         lines: Callable[[str], None] = lambda line: None,
     ) -> None:
-        """As of worker/programs.ProgramCrew. Starts the processes that load the function;
+        """As of worker/programs.ProgramCrew. `results`: the folder for results that are large
+        (None: nobody keeps any result). Starts the processes that load the function;
         `room` is 0 until one has it, and `wait` raises UsageError if it can't. `lines` takes
         warnings for a person."""
         self.slots = slots
         self._callback = callback
-        self._around = Around(callback, engine, lines)
+        self._around = Around(callback, engine)
         self._capture = capture
         self._timeout_s = timeout_s
         self._guard = Guarded(guard, minion_id)
@@ -85,6 +87,7 @@ class FunctionCrew:
             "deadline": deadline,
             "checkpoints": checkpoints,
             "capture": capture,
+            "results": results,
         }
         self._env = env
         self._folder = folder

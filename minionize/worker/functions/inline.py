@@ -17,12 +17,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from minionize.callbacks import calling, current
-from minionize.callbacks.func import FuncCallback, overrides_hooks
+from minionize.callbacks.func import FuncCallback
 from minionize.contracts.crew import Outcome, Verdict
 from minionize.errors import UsageError
 from minionize.values import Lease
-from minionize.worker.functions import hooks, results
+from minionize.worker.functions.hooks import Around
 from minionize.worker.functions.records import LONG_S, Fields
+from minionize.worker.functions.results import Keeper, failed
 from minionize.worker.functions.sharing import batch
 
 TURN_S = 0.02
@@ -47,11 +48,11 @@ class InlineCrew:
         deadline: float | None = None,
         checkpoints: str | None = None,
         capture: bool = False,
-        lines: Callable[[str], None] = lambda line: None,
+        results: str | None = None,
         **others: Any,
     ) -> None:
-        """As of worker/programs.ProgramCrew; `lines` takes warnings for a person. UsageError for
-        what can't be had without a process, and for a function that can't be imported."""
+        """As of FunctionCrew. UsageError for what can't be had without a process, and for a
+        function that can't be imported."""
         for wish, name in (
             (slots > 1, "--slots above 1"),
             (timeout_s is not None, "--timeout"),
@@ -60,13 +61,10 @@ class InlineCrew:
             if wish:
                 raise UsageError(f"{name} needs a process for the function: leave out --inline")
         self.slots = 1
-        self._callback = callback
         self._func = callback.function()
         self._whole = calling.takes_whole(self._func)
-        self._hooked = overrides_hooks(callback)
-        self._engine = engine
-        self._lines = lines
-        self._told_lost = False
+        self._around = Around(callback, engine)
+        self._keep = Keeper(results).keep
         self._wake_fd = wake_fd
         self._waiting: deque[tuple[float, Lease]] = deque()
         self._ended: list[Outcome] = []
@@ -131,10 +129,8 @@ class InlineCrew:
         return True
 
     def _run(self, lease: Lease) -> Outcome:
-        if self._hooked:
-            failed = hooks.before(self._callback, lease, self._engine)
-            if failed is not None:
-                return failed
+        if not self._around.before(lease):
+            return self._around.after([])[0]
         if self._thread is None and self._beat is not None:
             self._thread = threading.Thread(target=self._keep_beating, daemon=True)
             self._thread.start()
@@ -161,14 +157,10 @@ class InlineCrew:
             detail=fields.detail,
             delay_s=fields.delay_s,
             result=fields.result,
+            result_file=fields.result_file,
         )
         self._aborting.discard(lease.id)
-        if fields.verdict == "done" and fields.detail and not self._told_lost:
-            self._told_lost = True
-            self._lines(results.lost_line(lease.id, fields.detail))
-        if self._hooked:
-            return hooks.after(self._callback, outcome, self._engine, error)
-        return outcome
+        return self._around.after([outcome], error)[0]
 
     def _call(self, lease: Lease) -> tuple[Fields, BaseException | None]:
         try:
@@ -177,12 +169,11 @@ class InlineCrew:
                 value = self._func(param)
             else:
                 value = self._func(**param) if isinstance(param, dict) else self._func(*param)
-            fields = Fields(result=None if value is None else results.text_of(value))
-        except results.Lost as lost:
-            return Fields(detail=f"result lost: {lost}"[:200]), None
+            kept = None if value is None else self._keep(value)
+            fields = kept if isinstance(kept, Fields) else Fields(result=kept)
         except BaseException as error:
             self._leave_if_forked()
-            return results.failed(error), error
+            return failed(error), error
         self._leave_if_forked()
         return fields, None
 

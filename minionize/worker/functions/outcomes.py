@@ -11,8 +11,10 @@ from minionize.values import Lease
 
 _new_outcome = tuple.__new__
 """Outcome(...) without the Python frame of a NamedTuple's constructor: half the price."""
-_BETWEEN = [repeat(Outcome._field_defaults[name]) for name in Outcome._fields[4:-2]]
-"""What `plain` leaves as it is: all from `exit_status` to `result`."""
+_REST = [repeat(Outcome._field_defaults[name]) for name in Outcome._fields[4:]]
+_STDOUT, _STDERR = (Outcome._fields.index(name) - 4 for name in ("stdout", "stderr"))
+_BETWEEN, _AFTER = _REST[:_STDOUT], _REST[_STDERR + 1 :]
+"""What `plain` leaves as it is: all from `exit_status` to `result`, and what comes behind."""
 
 
 def plain(
@@ -28,6 +30,7 @@ def plain(
         *_BETWEEN,
         repeat(output),
         repeat(output),
+        *_AFTER,
     )
     return map(_new_outcome, repeat(Outcome), fields)
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 LONG_S = 0.001
 """From here on a run is worth a look at its CPU time and memory (1 us)."""
 MOST_RESULT = 64 * 1024
-"""Bytes of JSON that a result may have."""
+"""Bytes of JSON of a result in a record; a longer one goes into a file of its own."""
 MOST_DETAIL = 4 * 1024
 """Characters of a traceback that are kept."""
 MOST_TAIL = 2 * 1024
@@ -41,6 +41,7 @@ class Fields(NamedTuple):
     cpu_s: float | None = None
     peak_kib: int | None = None
     peak_below: bool = False
+    result_file: str | None = None
 
 
 def encode(out: int, err: int, fields: Fields) -> bytes:

@@ -2,69 +2,73 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import math
+import os
 from typing import Any
 
+from minionize.callbacks import current
 from minionize.errors import Reject, RetryLater
+from minionize.worker.functions.encoding import Unkept, text_of
 from minionize.worker.functions.records import MOST_DETAIL, MOST_RESULT, Fields
 
-_SMALL = 1 << 53
+NO_ROOM = "no room for its result"
+"""What the reason of a run begins with whose result could not be written: the machine's fault."""
 
 
-def _plain(value: Any) -> Any:
-    """numpy's numbers and arrays (and what is like them) as plain ones."""
-    tolist = getattr(value, "tolist", None)
-    if tolist is None:
-        raise TypeError(f"{type(value).__name__} is no JSON")
-    return tolist()
+class Keeper:
+    """Makes of what a function returned what its record says."""
 
+    def __init__(self, folder: str | None) -> None:
+        """`folder`: for results that are large; made when there is one. None: nobody keeps any
+        result, so it is only noted that there was one."""
+        self._folder = folder
 
-_encode = json.JSONEncoder(allow_nan=False, separators=(",", ":"), default=_plain).encode
-
-
-def text_of(value: Any) -> str:
-    """`value` as JSON text of 64 KiB at most; Lost, with the reason, where there is none.
-
-    NaN and infinities, which JSON lacks, become null.
-    """
-    kind = type(value)
-    if kind is int and -_SMALL < value < _SMALL:
-        return repr(value)
-    if kind is float and math.isfinite(value):
-        return repr(value)
-    try:
-        text = _encode(value)
-    except ValueError:
+    def keep(self, value: Any) -> str | Fields:
+        """The JSON text of `value`, or more to say: a file that has it, or why it can't be kept."""
+        if self._folder is None:
+            return "null"
         try:
-            text = _encode(_without_nan(value))
-        except Exception as error:
-            raise Lost(str(error)) from error
-    except Exception as error:  # whatever the value's own methods raise
-        raise Lost(str(error)) from error
-    if len(text) > MOST_RESULT:
-        raise Lost(f"{len(text) // 1024} KiB of JSON, and {MOST_RESULT >> 10} fit")
-    return text
+            text = text_of(value)
+        except Unkept as error:
+            return Fields("failed", f"no JSON: {error.kind}", f"{error}: {REMEDY}")
+        return text if len(text) <= MOST_RESULT else self._in_file(text, self._folder)
+
+    def _in_file(self, text: str, folder: str) -> Fields:
+        name = f"{current.minion_id or 'minion'}.{os.urandom(6).hex()}.json"
+        path, draft = os.path.join(folder, name), os.path.join(folder, f".{name}.tmp")
+        try:
+            _make_folder(folder)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            with open(os.open(draft, flags, 0o666), "wb") as file:
+                file.write(text.encode("ascii"))
+            os.rename(draft, path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.unlink(draft)
+            return Fields("unable", f"{NO_ROOM} in {folder}: {error.strerror}")
+        return Fields(result_file=path)
+
+
+def _make_folder(folder: str) -> None:
+    """Make it, and the one that it is in: a queue that was removed must not come back."""
+    with contextlib.suppress(FileExistsError):
+        try:
+            os.mkdir(folder)
+        except FileNotFoundError:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(os.path.dirname(folder))
+            os.mkdir(folder)
+
+
+REMEDY = (
+    "return numbers, text, lists, dicts, dates, arrays or dataclasses of these, or write a file "
+    "and return its name"
+)
 
 
 class Terminated(SystemExit):
     """TERM arrived: unwinds the function, so that what it opened is closed."""
-
-
-class Lost(Exception):
-    """A result that can't be kept; the run is done all the same."""
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _without_nan(member) for key, member in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_nan(member) for member in value]
-    if hasattr(value, "tolist"):
-        return _without_nan(value.tolist())
-    return value
 
 
 def traced(error: BaseException) -> str:
@@ -117,11 +121,3 @@ def _delay(asked: Any) -> float | None:
     except (TypeError, ValueError, OverflowError):
         return None
     return max(0.0, delay_s) if math.isfinite(delay_s) else None
-
-
-def lost_line(run_id: str, detail: str) -> str:
-    """What a person is told, once, of a result that is lost."""
-    return (
-        f"{run_id}: {detail} (and so for others like it): "
-        "return numbers, strings, lists and dicts, or write files"
-    )

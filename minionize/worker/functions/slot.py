@@ -327,6 +327,7 @@ class Slot:
             result=fields.result,
             stdout=stdout,
             stderr=stderr,
+            result_file=fields.result_file,
         )
 
     def _written(self, out_end: int, err_end: int) -> tuple[str, str]:

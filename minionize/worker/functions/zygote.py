@@ -136,7 +136,9 @@ class Zygote:
             self.tell({"loaded": slot, "birth": birth})
             self.control.close()
             ends = children.Ends(*fds)
-            children.serve(ends, func, whole, streams, self.told["capture"])
+            keeper = results.Keeper(self.told["results"])
+            call = children.Call(func, whole, keeper.keep)
+            children.serve(ends, call, streams, self.told["capture"])
             status = 0
         except results.Terminated:
             status = 143
