@@ -182,5 +182,5 @@ def test_where_no_process_can_be_started_nobody_is_charged(drive: Callable[..., 
     driven = drive(no_more).ready()
     driven.crew.start(leases(1, 2))
     driven.until(lambda: len(driven.outcomes) == 2)
-    assert [outcome.verdict for outcome in driven.outcomes] == [Verdict.FAILED, Verdict.ABORTED]
+    assert [outcome.verdict for outcome in driven.outcomes] == [Verdict.FAILED, Verdict.CROWDED]
     assert driven.outcomes[1].reason.startswith("no process can be started")
