@@ -50,8 +50,8 @@ def user() -> str:
 def lines(
     submitted: Submitted, *, follow: bool, states: Callable[[], Sequence[Job]]
 ) -> Iterator[LogLine]:
-    """The lines of the files, in the order of their names; with `follow` as they come, until no
-    job is alive and all is read. A file that can't be read is told once, by an `unread` line."""
+    """The lines of the files, in the order of their names; with `follow` as they come, until all
+    jobs are over and all is read. A file that can't be read is told once, by an `unread` line."""
     read_to: dict[str, int] = {}
     rests: dict[str, bytes] = {}
     unread: set[str] = set()
@@ -59,7 +59,7 @@ def lines(
     while True:
         now = time.monotonic()
         if alive and now - asked_at >= ASK_EVERY_S:
-            alive, asked_at = any(job.state.alive for job in states()), now
+            alive, asked_at = any(not job.over for job in states()), now
         for pattern in submitted.logs:
             folder = _plain(os.path.dirname(pattern))
             for path in sorted(glob.glob(pattern), key=_natural) or [folder]:

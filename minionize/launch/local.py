@@ -90,7 +90,8 @@ def states(submitted: Sequence[Submitted]) -> Sequence[Job]:
         for pid in each.job_ids:
             alive = here and _began(pid) == each.details.get(pid, "?")
             state = JobState.RUNNING if alive else JobState.UNKNOWN
-            found.append(Job(pid, state, each.host, "" if alive else "ended" if here else ""))
+            detail = "" if alive else "ended" if here else ""
+            found.append(Job(pid, state, each.host, detail, gone=here and not alive))
     return found
 
 

@@ -174,6 +174,7 @@ def _states_on(cluster: str, launches: Sequence[Submitted]) -> list[list[Job]]:
     except commands.Refused:
         if not other:
             raise
+        asking.site(again=True)  # it may be the one here, the next time
         return _out_of_reach(cluster, wanted)
     at_work = {each.job.id: each for each in seen}
     missing = [task for whose, tasks in wanted for task in tasks
