@@ -57,18 +57,14 @@ def mutants(module: str, source: str) -> list[Mutant]:
         end = starts[(node.end_lineno or 0) - 1] + (node.end_col_offset or 0)
         before = " ".join(source.encode()[begin:end].decode().split())
         made = Mutant(module, function, node.lineno, kind, begin, end, before, after)
-        try:
-            changed = ast.unparse(ast.parse(made.applied(source)))
-        except SyntaxError:
-            continue
-        if changed != ast.unparse(ast.parse(source)):
-            found.append(made)
+        found.append(made)
     return found
 
 
-def draw(mutants_: list[Mutant], count: int, seed: str) -> list[Mutant]:
+def draw(source: str, mutants_: list[Mutant], count: int, seed: str) -> list[Mutant]:
     """So many of them, at most one of a line; kinds are drawn first, so that the commonest one
     does not crowd out the others."""
+    original = ast.dump(ast.parse(source))
     chance = random.Random(seed)
     kinds: dict[str, list[Mutant]] = {}
     for mutant in mutants_:
@@ -79,7 +75,13 @@ def draw(mutants_: list[Mutant], count: int, seed: str) -> list[Mutant]:
         mutant = kinds[kind].pop(chance.randrange(len(kinds[kind])))
         if not kinds[kind]:
             del kinds[kind]
-        if mutant.line not in {other.line for other in drawn}:
+        if mutant.line in {other.line for other in drawn}:
+            continue
+        try:
+            changed = ast.dump(ast.parse(mutant.applied(source)))
+        except SyntaxError:  # `pass` where there is no statement by itself
+            continue
+        if changed != original:
             drawn.append(mutant)
     return drawn
 

@@ -57,7 +57,7 @@ def chosen(count: int, seed: int) -> list[Mutant]:
     drawn = []
     for module in NEAR:
         source = (ROOT / "minionize" / module).read_text()
-        drawn.append(draw(mutants(module, source), each, f"{seed} {module}"))
+        drawn.append(draw(source, mutants(module, source), each, f"{seed} {module}"))
     turns = [some[turn] for turn in range(each) for some in drawn if turn < len(some)]
     return turns[:count]
 
