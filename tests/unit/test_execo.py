@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import pickle
@@ -604,3 +605,24 @@ def test_a_clock_that_jumps_keeps_no_param_for_hours(tmp_path: Path) -> None:
             right.advance(0.25)
             assert right.monotonic() - began < 10, off_s
         engine.nack(found, delay_s=8.0)
+
+
+def test_a_full_disk_is_named_and_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = Lab(tmp_path / "sweep")
+    lab.queue().put([1])
+    minion = lab.minion()
+    (lease,) = minion.lease(1, 0)
+    fsync = os.fsync
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(EngineUnavailable, match=r"sweep: the disk is full .*: free some space$"):
+        minion.started([lease])
+    monkeypatch.setattr(os, "fsync", fsync)
+    minion.started([lease])
+    minion.ack([lease])
+    assert minion.stats().drained

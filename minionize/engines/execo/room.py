@@ -15,6 +15,7 @@ that they must wait for it or leave it alone.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
@@ -82,8 +83,7 @@ class Room:
             where = self._shown(error.filename)
             raise UsageError(f"{self.url}: no rights on {where}: chmod it") from error
         except OSError as error:
-            where = self._shown(error.filename)
-            raise EngineUnavailable(f"{self.url}: {error.strerror}: {where}") from error
+            raise EngineUnavailable(f"{self.url}: {self._why(error)}") from error
 
     @property
     def place(self) -> str:
@@ -93,6 +93,13 @@ class Room:
     @property
     def _own(self) -> str:
         return os.path.join(self.place, "minionize")
+
+    def _why(self, error: OSError) -> str:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return "the disk is full (or a quota is): free some space"
+        if error.filename is None:
+            return error.strerror or str(error)
+        return f"{error.strerror}: {self._shown(error.filename)}"
 
     def _shown(self, path: object) -> str:
         return str(path).replace(self.place, self.folder)
