@@ -169,6 +169,15 @@ def test_first_attempts_that_fail_in_a_row_stop_the_minion() -> None:
     assert row.commonest() == Failure("exit 1", "c")
 
 
+def test_the_commonest_reason_is_one_of_those_in_the_row() -> None:
+    row = FailuresInARow(9)
+    for _ in range(5):
+        row.failed(1, "exit 1", "before")
+    row.ended_well()
+    row.failed(1, "exit 2", "after")
+    assert row.commonest() == ("exit 2", "after")
+
+
 def test_zero_failures_in_a_row_is_never() -> None:
     row = FailuresInARow(0)
     assert not any(row.failed(1, "exit 1", "") for _ in range(100))

@@ -112,3 +112,26 @@ def test_what_was_given_up_while_nobody_reached_the_queue_is_given_back(tmp_path
     assert ids(again) == {"1", "2", "3"}
     assert {(lease.attempt, lease.crashes) for lease in again} == {(1, 0)}
     link.engine.close()
+
+
+class Away(Around):
+    """An engine that can't be reached."""
+
+    def extend(self, leases: Collection[Lease]) -> Collection[Lease]:
+        raise EngineUnavailable("memory: away")
+
+
+def test_a_beat_that_reaches_nobody_loses_nothing_yet() -> None:
+    queue = open_any_queue("memory:away", EngineOptions(minion_id="feeder"))
+    queue.put([1])
+    clock = ManualClock()
+    options = EngineOptions(minion_id="m1", lease_s=60.0, clock=clock)
+    engine: Any = Away(open_any_engine("memory:away", options))
+    link = Link(engine, clock, lease_s=60.0, reconnect_s=30.0, say=lambda _: None)
+    (held,) = link.lease(1, 0.0)
+    for _ in range(3):
+        assert link.extend() == []
+        assert link.held == {held.id: held}
+        clock.advance(0.01)
+    engine.close()
+    queue.close()
