@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from minionize.engines.file import slot as slots
 from minionize.engines.file.batches import (
+    READ_BYTES,
     Index,
     NotVisible,
     Record,
@@ -245,15 +246,25 @@ class Scanner:
         at, segment = 0, self.head.kept_segment
         while at < len(numbers):
             index = self.segment_of(numbers[at], segment)
-            segment = index.number
+            segment = min(index.number + 1, self.head.segments)
             behind = bisect_left(numbers, index.first + index.length, at)
             here = numbers[at:behind]
-            inside = set(here)
             for begin, end in near_together(here, 2 * index.step):
-                for record in self._records(Claim("p", segment, 0, ((begin, end),))):
-                    if record.id in inside:
+                inside = None if end - begin == len(here) else set(here)
+                for record in self._segment_records(index, begin, end):
+                    if inside is None or record.id in inside:
                         yield record
             at = behind
+
+    def _segment_records(self, index: Index, begin: int, end: int) -> Iterator[Record]:
+        """The params with ids from `begin` to `end` of an open segment: where each was fed by
+        itself, all that is done for a file counts."""
+        while begin < end:
+            at = begin - index.first
+            upto = index.lines_within(at, end - index.first, READ_BYTES)
+            for place, text in enumerate(self._room.batches.lines(index, at, upto), begin):
+                yield Record(place, text)
+            begin = index.first + upto
 
     @staticmethod
     def _collect(entries: Iterator[Entry], wanted: set[int], found: dict[str, Entry]) -> None:
