@@ -10,8 +10,8 @@ descriptor above 1023, and some close every descriptor that they may have.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from minionize.errors import HostUnfit
 
@@ -22,6 +22,10 @@ PER_SLOT = 6
 --stderr; of a function: two files of output, a link, two files of records, one in between."""
 RESERVE = 16
 """For the guard, the queue, the report, and what is opened for a moment."""
+
+
+STAGES = 3
+"""As many descriptors as are passed on to a program."""
 
 
 class Room(NamedTuple):
@@ -39,6 +43,9 @@ class Limits:
 
     def __init__(self) -> None:
         self._users = 0
+        self._null = -1
+        self._stages: list[int] = []
+        """Low descriptors, by which high ones are passed on to what is started."""
         self._given: dict[int, tuple[int, int]] = {}
         self._ours: dict[int, tuple[int, int]] = {}
 
@@ -56,11 +63,16 @@ class Limits:
             self._move(resource.RLIMIT_CPU, (soft, hard), (hard - 1, hard))
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         kept = len(os.listdir("/proc/self/fd")) + RESERVE
+        if soft != hard:
+            kept += 1 + STAGES
         needed = kept + PER_SLOT * slots + 2 * backlog
         if soft == resource.RLIM_INFINITY or soft >= needed:
             return Room(slots, backlog)
         most = needed if hard == resource.RLIM_INFINITY else min(hard, needed)
         if most > soft:
+            if not self._stages:
+                self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+                self._stages = [os.dup(self._null) for _ in range(STAGES)]
             self._move(resource.RLIMIT_NOFILE, (soft, hard), (most, hard))
         left = most - kept
         fit = min(slots, left // PER_SLOT)
@@ -94,19 +106,38 @@ class Limits:
         if not self._given:
             return start
 
-        def started(*args: object, **more: object) -> T:
+        def started(*args: Any, file_actions: Sequence[Any] | None = None, **more: Any) -> T:
+            stages = iter(self._stages)
+            actions = None
+            if file_actions is not None:
+                actions = [self._staged(action, stages) for action in file_actions]
             _set(self._given)
             try:
-                return start(*args, **more)
+                return start(*args, file_actions=actions, **more)
             finally:
                 _set(self._ours)
+                for stage in self._stages:
+                    os.dup2(self._null, stage, inheritable=False)
 
         return started
+
+    def _staged(self, action: Any, stages: Iterator[int]) -> Any:
+        """The C library refuses to pass on a descriptor above the limit, so it goes through a
+        low one."""
+        kind, fd, *rest = action
+        if not self._stages or kind != os.POSIX_SPAWN_DUP2 or fd in self._stages:
+            return action
+        return (kind, os.dup2(fd, next(stages), inheritable=False), *rest)
 
     def restore(self) -> None:
         """Call it once for each `adapt`. After the last the limits are as they were given."""
         self._users -= 1
         if not self._users:
+            for fd in self._stages:
+                os.close(fd)
+            if self._stages:
+                os.close(self._null)
+            self._stages = []
             _set(self._given)
             self._given, self._ours = {}, {}
 
