@@ -79,6 +79,6 @@ _REMEDIES = {
     errno.EMFILE: "more open files are needed than the limit here (ulimit -n)",
     errno.ENFILE: "the host has too many open files",
     errno.EFBIG: "larger files are needed than the limit here (ulimit -f)",
-    errno.ENOSPC: "make room, or set TMPDIR to another folder",
-    errno.EDQUOT: "make room, or set TMPDIR to another folder",
+    errno.ENOSPC: "make room there",
+    errno.EDQUOT: "make room there",
 }

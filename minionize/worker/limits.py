@@ -10,6 +10,7 @@ descriptor above 1023, and some close every descriptor that they may have.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -20,6 +21,8 @@ T = TypeVar("T")
 PER_SLOT = 6
 """Descriptors of a slot at most: two files of output, a pidfd, and files for --stdin, --stdout and
 --stderr; of a function: two files of output, a link, two files of records, one in between."""
+PER_WAITING = 4
+"""Of a run that ended, while its output waits for its reader."""
 RESERVE = 16
 """For the guard, the queue, the report, and what is opened for a moment."""
 
@@ -43,6 +46,10 @@ class Limits:
 
     def __init__(self) -> None:
         self._users = 0
+        self.file_bytes: int | None = None
+        """A program can't write a file that is longer; None for no limit."""
+        self.cpu_s: int | None = None
+        """A process is ended when it used so many CPU seconds; None for no limit."""
         self._null = -1
         self._stages: list[int] = []
         """Low descriptors, by which high ones are passed on to what is started."""
@@ -56,16 +63,20 @@ class Limits:
 
         self._users += 1
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        if not self._given:
+            self.file_bytes = None if soft == resource.RLIM_INFINITY else soft
         if soft != hard:
             self._move(resource.RLIMIT_FSIZE, (soft, hard), (hard, hard))
         soft, hard = resource.getrlimit(resource.RLIMIT_CPU)
+        if not self._given:
+            self.cpu_s = None if soft == resource.RLIM_INFINITY else soft
         if hard != resource.RLIM_INFINITY and hard > 1 and not 0 <= soft < hard:
             self._move(resource.RLIMIT_CPU, (soft, hard), (hard - 1, hard))
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         kept = len(os.listdir("/proc/self/fd")) + RESERVE
         if soft != hard:
             kept += 1 + STAGES
-        needed = kept + PER_SLOT * slots + 2 * backlog
+        needed = kept + PER_SLOT * slots + PER_WAITING * backlog
         if soft == resource.RLIM_INFINITY or soft >= needed:
             return Room(slots, backlog)
         most = needed if hard == resource.RLIM_INFINITY else min(hard, needed)
@@ -89,7 +100,7 @@ class Limits:
                 f"a process may have {most} files open here, enough for -j {fit} but not for -j "
                 f"{slots}: going on with -j {fit} (ulimit -n {kept + PER_SLOT * slots} is enough)"
             )
-        return Room(fit, max(1, min(backlog, (left - PER_SLOT * fit) // 2)), line)
+        return Room(fit, max(1, min(backlog, (left - PER_SLOT * fit) // PER_WAITING)), line)
 
     def _move(self, which: int, given: tuple[int, int], ours: tuple[int, int]) -> None:
         import resource
@@ -128,6 +139,16 @@ class Limits:
         if not self._stages or kind != os.POSIX_SPAWN_DUP2 or fd in self._stages:
             return action
         return (kind, os.dup2(fd, next(stages), inheritable=False), *rest)
+
+    def cut(self, size: int) -> bool:
+        """Whether output of so many bytes in one file may not be whole."""
+        return self.file_bytes is not None and size >= self.file_bytes
+
+    def used_up(self, status: int, cpu_s: float | None) -> bool:
+        """Whether a process that took `cpu_s` ended so since it may have no more."""
+        if self.cpu_s is None or cpu_s is None:
+            return False
+        return status in (-signal.SIGXCPU, -signal.SIGKILL) and cpu_s > self.cpu_s - 1
 
     def restore(self) -> None:
         """Call it once for each `adapt`. After the last the limits are as they were given."""

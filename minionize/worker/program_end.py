@@ -8,11 +8,13 @@ from typing import Any
 
 from minionize.contracts.crew import Flaw, Outcome, Verdict
 from minionize.worker.apart import ApartRuns
+from minionize.worker.blame import remedy
 from minionize.worker.decisions import NEVER_BEGAN
 from minionize.worker.guard import Guard, kill_marked
 from minionize.worker.hooks import Hooked
 from minionize.worker.judging import End, judge
 from minionize.worker.kin import Kin
+from minionize.worker.limits import limits
 from minionize.worker.program_output import ProgramOutput
 from minionize.worker.program_slot import NEVER, Slot
 from minionize.worker.rests import Rest
@@ -55,6 +57,8 @@ class ProgramEnds:
         slot.due = NEVER
         exit_status = os.waitstatus_to_exitcode(status) if status else 0
         shortage = slot.fault if slot.plain else slot.fault or slot.shortage()
+        if shortage is None and limits.file_bytes is not None:
+            shortage = slot.cut(limits.file_bytes)
         if status or slot.end or rest is not None or shortage is not None:
             guard = self._guard
             stood_still = guard is not None and guard.killed_since(slot.rounds)
@@ -95,7 +99,7 @@ class ProgramEnds:
         elif shortage is not None:
             why = os.strerror(shortage.errno or 0)
             outcome = outcome._replace(
-                detail=f"{shortage.filename or self._folder}: {why}: make room there"
+                detail=f"{shortage.filename or self._folder}: {why}: {remedy(shortage)}"
             )
         if self._hooked is not None:
             outcome = self._hooked.after(outcome)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -146,6 +147,15 @@ class Slot:
             if draft is not None and (why := draft.shortage()) is not None:
                 return why
         return None
+
+    def cut(self, most: int) -> OSError | None:
+        """Why its output is not whole, where no file may be longer than `most` bytes: the
+        program may have ended with any status, or not have looked."""
+        fds = [spool.fd for spool in (self.out, self.err) if spool is not None]
+        fds += [_fd(draft) for draft in (self.draft_out, self.draft_err) if draft is not None]
+        if all(os.fstat(fd).st_size < most for fd in fds):
+            return None
+        return OSError(errno.EFBIG, os.strerror(errno.EFBIG), "its output")
 
     def tail(self, err_size: int) -> str:
         """The last of what the run wrote to stderr."""

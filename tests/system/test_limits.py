@@ -157,3 +157,61 @@ def test_as_many_processes_as_another_user_may_have(
                 assert most > 2 or "process" in ran.stderr
                 finished(place, kind, ran)
                 shutil.rmtree(place)
+
+
+def test_output_that_is_longer_than_a_file_may_be(tmp_path: Path) -> None:
+    """What is printed goes through a file of ours: it is no fault of the param."""
+    fill(f"file:{tmp_path}/q", *range(3))
+    limit = limited.limits("f", 100_000)
+    for cmd in ('head -c 200000 /dev/zero; exit "$1"', "trap '' XFSZ; head -c 200000 /dev/zero"):
+        ran = limited.run(
+            tmp_path, limit, "minionize", "-q", "q", "--max-failures-in-a-row", "3", "bash", "-c",
+            cmd, "x",
+        )  # fmt: skip
+        assert ran.returncode == 70, ran.stderr
+        assert "no room for its output" in ran.stderr and "ulimit -f" in ran.stderr
+        assert stats(tmp_path) == (3, 0, 0)
+    again = limited.run(
+        tmp_path, None, "minionize", "-q", "q", "sh", "-c", "echo $MINION_ATTEMPT", "x"
+    )
+    assert (again.returncode, again.stdout) == (0, "1\n" * 3), again.stderr
+
+
+def test_output_of_functions_adds_up_in_a_file_that_may_not_be_long(tmp_path: Path) -> None:
+    (tmp_path / "mod.py").write_text("def f(x):\n    print('y' * 59_999)\n")
+    fill(f"file:{tmp_path}/q", *range(10))
+    # More than the board that a function's process shares with its minion.
+    limit = limited.limits("f", 150_000)
+    ran = limited.run(tmp_path, limit, "minionize", "-q", "q", "--call", "mod:f")
+    assert ran.returncode == 0, ran.stderr
+    assert stats(tmp_path) == (10, 10, 0)
+    failed = limited.run(tmp_path, None, "minion", "failures", "-q", "q")
+    assert "OSError" not in failed.stdout, failed.stdout
+
+
+def test_cpu_seconds_that_runs_before_used_up(tmp_path: Path) -> None:
+    """A process of functions runs many params, and its CPU seconds are counted together."""
+    (tmp_path / "mod.py").write_text(
+        "import time\n"
+        "from minionize import current_run\n"
+        "def f(x):\n"
+        "    until = time.process_time() + 0.8\n"
+        "    while time.process_time() < until: pass\n"
+        "    return current_run().attempt\n"
+    )
+    fill(f"file:{tmp_path}/q", *range(5))
+    ran = limited.run(tmp_path, limited.limits("t", 2), "minionize", "-q", "q", "--call", "mod:f")
+    assert (ran.returncode, stats(tmp_path)) == (0, (5, 5, 0)), ran.stderr
+    told = limited.run(tmp_path, None, "minion", "results", "-q", "q", "--format", "jsonl")
+    assert told.stdout.count('"result": 1,') == 5, told.stdout
+
+
+def test_a_minion_whose_cpu_seconds_are_used_up_stops_in_order(tmp_path: Path) -> None:
+    fill(f"file:{tmp_path}/q", *range(100_000))
+    ran = limited.run(tmp_path, limited.limits("t", 2), "minionize", "-q", "q", "-j", "4", "true")
+    assert ran.returncode == 75, ran.stderr
+    assert "SIGXCPU" in ran.stderr
+    put, done, dead = stats(tmp_path)
+    assert (put, dead) == (100_000, 0) and done
+    told = limited.run(tmp_path, None, "minion", "status", "-q", "q", "--json")
+    assert '"running": 0' in told.stdout, told.stdout

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 from minionize.worker.functions.slot import Slot
+from minionize.worker.limits import limits
 from minionize.worker.output import Sink
 
 BEHIND_BYTES = 64 << 20
@@ -23,6 +24,9 @@ class Output:
         self._sinks = (out, err)
         self._capture = capture
         self._live = live
+
+        most = limits.file_bytes
+        self._clear_bytes = CLEAR_BYTES if most is None else min(CLEAR_BYTES, most // 4)
 
     @property
     def blocked(self) -> bool:
@@ -56,7 +60,7 @@ class Output:
                 if end > spool.passed:
                     spool.passed = sink.pass_on(spool.fd, spool.passed, end)
                     spool.free_passed()
-            if slot.out.passed + slot.err.passed > CLEAR_BYTES:
+            if slot.out.passed + slot.err.passed > self._clear_bytes:
                 slot.clear_output()
 
     def close(self) -> None:

@@ -18,7 +18,9 @@ from minionize.worker.functions import outcomes as outcomes_of
 from minionize.worker.functions import records
 from minionize.worker.functions.board import BOARD_BYTES, Board
 from minionize.worker.functions.wire import HEADER
+from minionize.worker.limits import limits
 from minionize.worker.output import Spool, open_unlinked
+from minionize.worker.room import NO_ROOM
 
 FRAMES = 2
 """Batches that a child may have: one that it works on, one that it finds when that is over."""
@@ -53,6 +55,8 @@ class Slot:
         self._record_bytes = 16
         """Of one run, lately."""
         self.queue: deque[Lease] = deque()
+        self._ran = 0
+        """Runs that ended in this child."""
         self._frames: deque[list[float]] = deque()
         """[leases left, time sent] of the batches that the queue consists of."""
         self.unanswered = 0
@@ -132,7 +136,7 @@ class Slot:
         """New ends for a new child; returns the child's: link, board, records, stdout, stderr.
         The caller sends them off and closes the first. OSError if the machine has no room."""
         self.birth += 1
-        self.pid = 0
+        self.pid = self._ran = 0
         self.loaded = False
         with contextlib.ExitStack() as undo:
             link, theirs = socket.socketpair()
@@ -283,6 +287,7 @@ class Slot:
                 outcomes += outcomes_of.plain(leases, self.index, self.began, ends, output)
             self.began = abs(ends[-1])
             at += len(ends)
+            self._ran += len(ends)
             frame[0] -= len(ends)
             if not frame[0]:
                 self._frames.popleft()
@@ -312,6 +317,9 @@ class Slot:
         verdict = Verdict(fields.verdict)
         if verdict is Verdict.FAILED and self.doom is not None and self.doom[0] is lease:
             verdict = self.doom[1]  # it was told to end, and did
+        reason = fields.reason
+        if verdict in (Verdict.DONE, Verdict.FAILED) and limits.cut(max(out_end, err_end)):
+            verdict, reason = Verdict.UNABLE, NO_ROOM
         return Outcome(
             lease,
             verdict,
@@ -321,7 +329,7 @@ class Slot:
             cpu_s=fields.cpu_s,
             peak_kib=fields.peak_kib,
             peak_below=fields.peak_below,
-            reason=fields.reason,
+            reason=reason,
             detail=fields.detail,
             delay_s=fields.delay_s,
             result=fields.result,
@@ -365,7 +373,12 @@ class Slot:
         if self.doom is not None:
             _, verdict, why = self.doom
             reason = why or reason
+        elif self._ran and limits.used_up(status, told.get("cpu_s")):
+            verdict = Verdict.ABORTED
+            reason = "the runs before it used up the CPU seconds of its process (ulimit -t)"
         out_end, err_end = self.out.size(), self.err.size()
+        if verdict is Verdict.FAILED and limits.cut(max(out_end, err_end)):
+            verdict, reason = Verdict.UNABLE, NO_ROOM
         stdout, stderr = self._written(out_end, err_end) if capture else (None, None)
         return Outcome(
             lease,
