@@ -124,6 +124,8 @@ def deadline(env: Mapping[str, str], now: float) -> tuple[float, str] | None:
             at = float(env.get(variable, ""))
         except ValueError:
             continue
+        if variable == "SLURM_JOB_END_TIME" and at <= now:
+            continue  # of a job that is over, and we run
         if math.isfinite(at) and at > 0:
             return at, variable
     for variable, whose in (

@@ -155,11 +155,14 @@ def test_a_scheduler_that_does_not_say_it(make: Make, squeue: Any, text: str) ->
 
 
 def test_variables_of_an_allocation_that_is_over(make: Make, squeue: Any) -> None:
-    env = squeue("echo 'COMPLETED|1000|'", -1000.0)
-    _, why, status = run(make, env, max_time_s=1.0)
+    """It was cancelled before its time."""
+    env = squeue("echo 'COMPLETED|1000|'", 2.5)
+    end = float(env["SLURM_JOB_END_TIME"])
+    _, why, status = run(make, env, max_time_s=4.0)
     assert (why, status) == ("its time is over", 75)
-    made = make(done, [1, 2], env=env, deadline=1000.0)
-    assert (made.run().done, made.queue.stats().waiting) == (2, 0)
+    assert time.time() > end
+    over = {**env, "SLURM_JOB_END_TIME": "1000"}
+    assert deadline(over, time.time()) is None
 
 
 def test_too_little_time_for_more_does_not_wait_for_the_very_end(
