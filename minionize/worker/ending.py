@@ -32,7 +32,7 @@ _ASK_BEFORE_S = 10.0
 """So long before its time is over a minion asks the scheduler whether that is still so."""
 _ANSWER_EVERY_S = 0.1
 _LATE_S = 3.0
-"""So long after that time an answer is waited for."""
+"""So long an answer is waited for by one that asked later than that."""
 _SAME_S = 2.0
 """Ends that differ by less are the same: clocks do."""
 _NEVER = float("inf")
@@ -75,6 +75,7 @@ class Ending:
         self.at = self.leases_until = _NEVER
         """When the time of this minion is over; and until when it takes params."""
         self._began = now
+        self._asked_at = now
         self._clocks = time_now - now
         self._wall_time: WallTime | None = None
         if settings.deadline is not None:
@@ -109,7 +110,7 @@ class Ending:
         assert wall_time is not None
         if not wall_time.asking:
             wall_time.ask(now)
-            self._ask_at = now
+            self._ask_at = self._asked_at = now
         told = wall_time.answer(now)
         if told is None:
             self._ask_at = now + _ANSWER_EVERY_S if wall_time.asking else _NEVER
@@ -129,7 +130,7 @@ class Ending:
         if self._wall_time is None or not self._wall_time.asking:
             return True
         limit = self.at if now >= self.at else self.leases_until
-        return now >= max(limit, self._began) + _LATE_S
+        return now >= max(limit, self._asked_at + _LATE_S)
 
     def begin(self) -> None:
         """Heed orders from now on: those of before were for others."""
@@ -224,6 +225,8 @@ class Ending:
 
     def tell(self, summary: Summary) -> None:
         """Reason and exit status of an orderly end."""
+        if self._wall_time is not None:
+            self._wall_time.close()
         summary.why = self.why
         if self._status is not None:
             summary.exit_status = self._status
