@@ -11,7 +11,8 @@ import pytest
 
 from minionize.contracts.engine import EngineOptions
 from minionize.engines.redis import minion as module
-from minionize.engines.redis.minion import RedisEngine, _after, _fitting, _portions
+from minionize.engines.redis.messages import Counts
+from minionize.engines.redis.minion import RedisEngine, _fitting, _portions
 from minionize.engines.redis.place import place_of
 from minionize.errors import EngineUnavailable
 from minionize.values import Failure, Lease, SystemClock
@@ -499,7 +500,7 @@ def test_answers_may_take_a_quarter_of_the_lease(
 )
 def test_counts_after_a_give_back(charge: bool, later: bool, counts: str) -> None:
     one = lease("1-0", attempt=2, crashes=1, laters=4, suspect=True)
-    assert _after(one, charge, later) == counts
+    assert Counts.after(one, charge, later).written() == counts
 
 
 def test_suspects_come_alone_and_never_too_many() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from minionize.engines.pulsar.place import Place, lease_margin_s
-from minionize.errors import MinionizeError
+from minionize.errors import EngineUnavailable, MinionizeError
 from minionize.values import Harm, Policy
 
 _OF_TOPIC = (
@@ -32,8 +32,11 @@ def asked_policies(
     found: dict[str, Any] = {}
     try:
         for policy in _OF_TOPIC:
-            said = answer(f"{place.path(place.topic)}/{policy}?applied=true")
-            # There is no topic yet: its namespace says what it will have.
+            try:
+                said = answer(f"{place.path(place.topic)}/{policy}?applied=true")
+            except EngineUnavailable:  # a broker without policies of topics
+                said = None
+            # There is none, or no topic yet: its namespace says what it will have.
             found[policy] = answer(f"namespaces/{space}/{policy}") if said is None else said
         found["schema"] = answer(f"schemas/{name}/schema")
         found["namespace"] = answer(f"namespaces/{space}")

@@ -29,6 +29,16 @@ class Counts(NamedTuple):
         attempt, crashes, laters, suspect = text.split()
         return cls(int(attempt), int(crashes), int(laters), suspect == b"1")
 
+    @classmethod
+    def after(cls, lease: Lease, charge: bool, later: bool) -> Counts:
+        """Those of `lease` when it is given back like this."""
+        attempt, laters = lease.attempt, lease.laters
+        if charge:
+            attempt, laters = attempt + 1, 0
+        elif later:
+            laters += 1
+        return cls(attempt, lease.crashes, laters, lease.suspect and not charge and not later)
+
     def written(self) -> str:
         """For `read`."""
         return f"{self.attempt} {self.crashes} {self.laters} {int(self.suspect)}"

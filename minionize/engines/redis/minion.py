@@ -65,7 +65,7 @@ class RedisEngine:
         self._drained = False
         """So it looked, and nobody asked for the counts since."""
         self._memory = (b"", b"")
-        """The server's policy for a full memory, and how many bytes that are."""
+        """The server's policy for a full memory, and its bytes."""
         self._closed = False
         try:
             self._join()
@@ -247,14 +247,19 @@ class RedisEngine:
         for some in _portions(leases, _BURIED):
             words: list[str] = []
             for lease in some:
-                words += (lease.token, lease.id, _after(lease, charge, later), "")
+                words += (lease.token, lease.id, Counts.after(lease, charge, later).written(), "")
             gone = self._run("nack", self._consumer, delay_ms, *words)
             if gone:  # trimmed while we had it: we know it still
                 texts = {lease.token: lease for lease in some}
                 words = []
                 for token in gone:
                     lease = texts[token.decode()]
-                    words += (lease.token, lease.id, _after(lease, charge, later), lease.text)
+                    words += (
+                        lease.token,
+                        lease.id,
+                        Counts.after(lease, charge, later).written(),
+                        lease.text,
+                    )
                 self._run("nack", self._consumer, delay_ms, *words)
             self._marked.difference_update([lease.token for lease in some])
 
@@ -324,7 +329,7 @@ class RedisEngine:
     def policies(self) -> Sequence[Policy]:
         """See contracts.engine.TellsPolicies."""
         if self._memory[0] == b"noeviction":
-            return []  # as nearly everywhere: nothing more is imported for it
+            return []  # without an import: it is so nearly everywhere
         from minionize.engines.redis.policies import memory_policies
 
         return memory_policies(*self._memory)
@@ -388,17 +393,6 @@ class RedisEngine:
 def _fitting(leases: list[Lease], limit: int) -> list[Lease]:
     """Several streams may have had something: suspects come alone, and never too many."""
     return ([lease for lease in leases if lease.suspect] or leases)[:limit]
-
-
-def _after(lease: Lease, charge: bool, later: bool) -> str:
-    """The counts of `lease` when it is given back like this."""
-    attempt, laters = lease.attempt, lease.laters
-    if charge:
-        attempt, laters = attempt + 1, 0
-    elif later:
-        laters += 1
-    suspect = lease.suspect and not charge and not later
-    return Counts(attempt, lease.crashes, laters, suspect).written()
 
 
 def _portions(leases: Collection[Lease], most: int) -> list[list[Lease]]:
