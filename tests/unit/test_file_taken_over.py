@@ -127,3 +127,25 @@ def test_a_minion_of_another_host_is_given_its_whole_lease(bench: Bench) -> None
     assert not bench.let_pass(0.9 * LEASE_S, near)
     back = bench.let_pass(0.8 * LEASE_S, near)
     assert {lease.id for lease in back} == {lease.id for lease in held}
+
+
+@pytest.mark.parametrize("acked", [0, 1, 2])
+def test_what_a_dead_minion_noted_as_done_is_done_and_all_else_comes_back(
+    bench: Bench, acked: int
+) -> None:
+    """It was killed before it could tell the queue."""
+    doomed, heir = bench.minion("doomed"), bench.minion("heir")
+    held = doomed.lease(3, 0.0)
+    doomed.started(held)
+    checkpoints = Path(bench.folder) / "checkpoints"
+    for lease in held:
+        (checkpoints / lease.id).mkdir(parents=True)
+    doomed._member.end([held[acked].token], acked=True)
+    bench.die(doomed)
+    back = bench.let_pass(2 * LEASE_S, heir)
+    others = {lease.id for lease in held} - {held[acked].id}
+    assert {(lease.id, lease.crashes, lease.suspect) for lease in back} == {
+        (id_, 1, True) for id_ in others
+    }
+    assert {path.name for path in checkpoints.iterdir()} == others
+    assert (heir.stats().done, heir.stats().running) == (1, 2)

@@ -257,3 +257,8 @@ def test_a_long_queue_is_read_with_signs_of_life(
     assert Deduper(queue, on_wait=lambda: signs.append(1)).put(["7", '"x"']) == 1
     assert len(signs) == 5
     assert Deduper(queue).put(["7", '"y"']) == 1
+
+
+def test_an_index_that_was_written_once_is_understood_for_ever() -> None:
+    """What stands in it are these bytes."""
+    assert content_hash('{"b": 1.0, "a": "é"}').hex() == "2e585e3b7cb7cc91f2b973ee7099707b"

@@ -248,3 +248,14 @@ def test_where_a_lost_job_is_looked_for(
     options: list[str], env: dict[str, str], clusters: str
 ) -> None:
     assert asking._clusters(options, env) == clusters
+
+
+@pytest.mark.parametrize(
+    ("folder", "workdir", "logs"),
+    [("/q/launches", "/work", "/q/launches"), (None, "/work", "/work"), (None, None, ".")],
+)
+def test_output_goes_to_the_launch_s_folder_or_where_it_works(
+    folder: str | None, workdir: str | None, logs: str
+) -> None:
+    launch = Launch(name="m", command=("true",), folder=folder, workdir=workdir)
+    assert f"#SBATCH --output={logs}/logs/m.%A_%a.out" in slurm.render(launch)

@@ -252,3 +252,10 @@ def test_stopping_leaves_no_handlers_and_no_descriptors(make: Make) -> None:
         make(done, [1]).run()
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
     assert len(os.listdir("/proc/self/fd")) == fds
+
+
+def test_that_results_are_lost_is_said_once(make: Make) -> None:
+    made = make(lambda lease: done(lease)._replace(result="1"), range(20))
+    made.events.wants_events = False
+    made.run()
+    assert len([line for line in made.lines if "lost under the null reporter" in line]) == 1
