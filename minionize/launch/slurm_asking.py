@@ -30,9 +30,9 @@ _REMEDIES = (
     ("Problem talking to the database", "see whether slurmdbd is up, then try again"),
 )
 """What its commands say, and what helps then."""
-_MAYBE_IN = ("timed out", "Unable to contact slurm controller", "Unexpected message received",
-             "Zero Bytes were transmitted")  # fmt: skip
-"""In what `sbatch` says when the controller's answer did not arrive: the job may be in."""
+_MAYBE_IN = ("timed out", "Unexpected message received", "Zero Bytes were transmitted")
+"""In what `sbatch` says when the controller was asked, and its answer did not arrive: the job may
+be in. Where the controller could not be reached ("Unable to contact"), it is not."""
 _LOOK_FOR_S = 30.0
 _LOOK_EVERY_S = 2.0
 _LIMIT = 1000
@@ -117,11 +117,11 @@ def sbatch(options: Sequence[str], words: Sequence[str], env: Mapping[str, str])
     try:
         return run(["sbatch", "--parsable", *options, *words], env).strip().splitlines()[-1]
     except (commands.Unanswered, commands.Refused) as error:
-        unsure = isinstance(error, commands.Unanswered) or any(
+        if isinstance(error, commands.Refused) and not any(
             text in error.said for text in _MAYBE_IN
-        )
-        clusters = _clusters(options, env)
-        found = _by_mark(words[-1], clusters, _LOOK_FOR_S if unsure else 0.0)
+        ):
+            raise
+        found = _by_mark(words[-1], _clusters(options, env))
         if not found:
             raise
         return found
@@ -140,10 +140,10 @@ def _clusters(options: Sequence[str], env: Mapping[str, str]) -> str:
     return found
 
 
-def _by_mark(mark: str, clusters: str, patience_s: float) -> str:
+def _by_mark(mark: str, clusters: str) -> str:
     """The number of our job with this mark, and its cluster, as `sbatch` would have said it; empty
     where none comes within that time, or the controller does not say."""
-    until = time.monotonic() + patience_s
+    until = time.monotonic() + _LOOK_FOR_S
     argv = ["squeue", *([f"--clusters={clusters}"] if clusters else []), "--noheader",
             "--states=all", f"--user={os.getuid()}"]  # fmt: skip
     while True:

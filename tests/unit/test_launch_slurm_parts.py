@@ -225,12 +225,26 @@ def test_a_job_whose_answer_was_lost_is_found_by_its_mark(
     assert asking.sbatch([], ["/q/a.sh", "minionize=0af3-0"], os.environ) == "12"
 
 
-def test_one_that_did_not_arrive_is_not_found(fakes: Callable[[str, str], None]) -> None:
+@pytest.mark.parametrize(
+    ("said", "looked_for"),
+    [
+        ("Batch job submission failed: Socket timed out on send/recv operation", True),
+        (
+            "Batch job submission failed: Unable to contact slurm controller (connect failure)",
+            False,
+        ),
+        ("Batch job submission failed: Invalid partition name specified", False),
+    ],
+)
+def test_one_that_did_not_arrive_is_not_found(
+    fakes: Callable[[str, str], None], tmp_path: Path, said: str, looked_for: bool
+) -> None:
     """Nor is another's taken for it."""
-    fakes("sbatch", "#!/bin/sh\necho sbatch: error: Unable to contact slurm controller >&2; exit 1")
-    fakes("squeue", "#!/bin/sh\necho '12||/q/a.sh minionize=0af3-1|'")
-    with pytest.raises(LaunchRefused, match="scontrol ping"):
+    fakes("sbatch", f"#!/bin/sh\necho 'sbatch: error: {said}' >&2; exit 1")
+    fakes("squeue", f"#!/bin/sh\n: >{tmp_path}/asked; echo '12||/q/a.sh minionize=0af3-1|'")
+    with pytest.raises(LaunchRefused, match="Batch job submission failed"):
         asking.sbatch([], ["/q/a.sh", "minionize=0af3-0"], os.environ)
+    assert (tmp_path / "asked").exists() is looked_for
 
 
 @pytest.mark.parametrize(
