@@ -93,9 +93,11 @@ class Ending:
         self._leave_at = _NEVER
 
     def _ends_at(self, settings: Settings, now: float) -> None:
-        """Count the time from these settings on."""
-        left_s = stop_in_s(settings, now + self._clocks)
+        """What these settings say of the end, at this time."""
         self._settings = settings
+        if settings.max_time_s is not None:  # from the beginning on
+            settings = settings._replace(max_time_s=settings.max_time_s - (now - self._began))
+        left_s = stop_in_s(settings, now + self._clocks)
         self.at, self.leases_until = now + left_s, now + lease_in_s(settings, left_s)
         self._ask_at = _NEVER if self._wall_time is None else self.leases_until - _ASK_BEFORE_S
 

@@ -175,3 +175,13 @@ def test_too_little_time_for_more_does_not_wait_for_the_very_end(
     assert made.run().why.startswith("less than ")
     assert time.monotonic() - began < 4.0
     assert (tmp_path / "asked").exists()
+
+
+def test_a_longer_wall_time_makes_no_other_limit_longer(
+    make: Make, squeue: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ending, "_ASK_BEFORE_S", 1.0)
+    env = squeue(f"echo 'RUNNING|{time.time() + 900:.0f}|'", 300.0)
+    took, why, _ = run(make, env, max_time_s=2.5)
+    assert why == "its time is over"
+    assert 2.4 < took < 3.6
