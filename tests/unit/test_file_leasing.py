@@ -8,8 +8,9 @@ from typing import cast
 
 import pytest
 
-from minionize.engines.file.batches import NotVisible, Record
-from minionize.engines.file.held import MAX_PIECES, Held, count, settle
+from minionize.engines.file.batches import NotVisible, Record, step_of
+from minionize.engines.file.head import Head, encode_copy, glimpse
+from minionize.engines.file.held import MAX_PIECES, Held, count, groups, settle
 from minionize.engines.file.leasing import ready
 from minionize.engines.file.room import Room
 from minionize.engines.file.settling import Shrunk, remove_checkpoints
@@ -107,3 +108,36 @@ def test_checkpoints_of_what_went_elsewhere_stay(tmp_path: Path) -> None:
     gone.clear()
     remove_checkpoints(room, [Shrunk(held, [(1, 2)], [], set())])
     assert gone == [71]
+
+
+def test_what_leaves_in_one_write_splits_a_slot_into_few_pieces() -> None:
+    alone = [(1, position) for position in range(0, 240, 2)]
+    parts = list(groups(alone))
+    assert [len(part) for part in parts] == [50, 50, 20]
+    assert sum(parts, []) == alone  # noqa: RUF017
+    together = [(serial, position) for serial in (1, 2) for position in range(500)]
+    assert list(groups(together)) == [together]
+    assert list(groups([])) == []
+
+
+def test_lines_are_found_by_blocks_that_are_no_longer_than_it_takes() -> None:
+    assert step_of(1000, 1000 * 10) > step_of(1000, 1000 * 500) >= 1
+    assert step_of(10, 10 << 20) == 1
+    assert step_of(0, 0) == step_of(1, 1)
+
+
+@pytest.mark.parametrize(
+    ("minions", "running", "idle"), [(20, 5, 15), (20, 19, 2), (20, 400, 2), (3, 3, 1), (0, 0, 1)]
+)
+def test_a_look_without_the_lock_tells_how_many_may_be_idle(
+    minions: int, running: int, idle: int
+) -> None:
+    head = Head()
+    head.sequence = 1
+    head.minions = minions
+    head.put, head.cursor = running, running + 1
+    content = encode_copy(head, with_redo=True)
+    assert content is not None
+    seen = glimpse(content)
+    assert seen is not None
+    assert (seen.idle, seen.waiting, seen.drained) == (idle, 0, running == 0)
