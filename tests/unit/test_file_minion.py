@@ -166,6 +166,33 @@ def test_checkpoints_go_with_the_ack_and_stay_with_the_dead(bench: Bench) -> Non
     assert sorted(path.name for path in folder.iterdir()) == ["3", "5"]
 
 
+@pytest.mark.parametrize("times", [1, 3])
+def test_checkpoints_go_with_their_own_params_where_claims_were_rewritten(
+    bench: Bench, times: int
+) -> None:
+    """Scattered acks make a slot crowded: what is held then gets a batch of its own."""
+    bench.queue().put(range(2000))
+    engine = bench.minion()
+    held = bench.get(engine, 2000)
+    for _ in range(times):
+        engine.ack(held[::2])
+        held = held[1::2]
+        assert not engine.extend(held)
+        assert not engine.extend(held)
+    assert any(one.source == "h" for one in engine._holding.held.values())
+    folder = bench.folder / "checkpoints"
+    for lease in held:
+        (folder / lease.id).mkdir(parents=True)
+    engine.ack(held[10:13])
+    left = held[:10] + held[13:]
+    assert not engine.extend(left)
+    assert {path.name for path in folder.iterdir()} == {lease.id for lease in left}
+    assert engine.stats().running == len(left)
+    engine.ack(left)
+    engine.close()
+    assert list(folder.iterdir()) == []
+
+
 def test_nobody_pays_for_checkpoints_that_nobody_uses(bench: Bench) -> None:
     bench.queue().put(range(1000))
     engine = bench.minion()
