@@ -16,13 +16,11 @@ from _pulsar import Result
 from minionize.engines.pulsar.client_log import client_log
 from minionize.engines.pulsar.faults import FULL, DelayRefused, TopicFull, refused, translated
 from minionize.engines.pulsar.place import Place
-from minionize.errors import BadParam, EngineUnavailable
+from minionize.errors import BadParam, EngineUnavailable, MinionizeError
 
 _BATCH = 1000
 _BATCH_BYTES = 1 << 20
 _LOOK_S = 0.1
-_REFUSALS = 3
-"""A message that was refused so often in a row is refused for good."""
 LARGE = 100_000
 """Bytes from which on the broker may find a message too large, if it has more beside its body."""
 
@@ -80,8 +78,9 @@ class Sender:
         # The client itself gives up first; this is for a client that has died.
         until_s = time.monotonic() + self._patience_s + 10
         while not answers.complete.wait(_LOOK_S) and time.monotonic() < until_s:
-            self._check_refused(topic, letters, mark)
+            self._check_refused(topic, letters, mark, DelayRefused)
         if not answers.complete.is_set():
+            self._check_refused(topic, letters, mark, MinionizeError)
             raise EngineUnavailable(f"{self._place.url}: cannot send, no answer: is the broker up?")
         if answers.failed is not None:
             if answers.failed == Result.Timeout and not producer.is_connected():
@@ -90,15 +89,16 @@ class Sender:
             raise _failure(self._place, answers)
         return answers.ids
 
-    def _check_refused(self, topic: str, letters: Sequence[Letter], mark: int) -> None:
-        """Raise what the broker said since `mark` when it refused one of `letters`. The client
-        would send it again without end."""
+    def _check_refused(
+        self, topic: str, letters: Sequence[Letter], mark: int, kind: type[MinionizeError]
+    ) -> None:
+        """Raise what the broker said since `mark` when it refused one of `letters`, if it is an
+        error of that kind. The client sends such a message again without end, which may help."""
         said = client_log().refusals(mark)
         if not said:
             return
         error = refused(self._place, topic, said[-1], max(each.delay_s for each in letters))
-        # Others are tried again by the client itself, and may work the next time.
-        if isinstance(error, DelayRefused) or len(said) >= _REFUSALS:
+        if isinstance(error, kind):
             producer = self._producers.pop(topic, None)
             if producer is not None:
                 with contextlib.suppress(pulsar.PulsarException):
