@@ -139,9 +139,10 @@ class Book:
                         stdout=outcome.stdout,
                         stderr=outcome.stderr,
                         param=None if keeps_params else self._param(lease),
-                        result_file=outcome.result_file or "",
                     )
                 )
+                if outcome.result_file is not None:
+                    events[-1] = events[-1]._replace(result_file=outcome.result_file)
         if done:
             self._in_a_row.ended_well()
             self.summary.done += done
