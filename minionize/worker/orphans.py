@@ -117,14 +117,18 @@ class Orphans:
             self._spare(b"%d" % pid)
             self._left.pop(b"%d" % pid, None)
 
-    def reap(self) -> None:
-        """Reap those that may go on, if they ended."""
+    def reap(self, groups: Collection[int]) -> None:
+        """Reap whatever ended, also of runs that go on. `groups` as in `sort`."""
+        if not self.adopting:
+            return
         for name in list(self._others):
             pid = int(name)
             if pid != self._spared() and _group_of(pid) != os.getpgrp():
                 with contextlib.suppress(ChildProcessError):
                     if os.waitpid(pid, os.WNOHANG)[0]:
                         self._forget({name})
+        if self.any():
+            self.sort(groups)
 
     def _param_of(self, pid: int) -> bytes:
         """The id of the param that it is run for; empty where its environment does not say."""

@@ -35,6 +35,7 @@ from minionize.worker.terminal import Terminal
 LIVE_TICK_S = 0.05
 CROWDED_TICK_S = 0.05
 _TICK_S = 0.1
+_ORPHANS_S = 1.0
 _HURRY_TICK_S = 0.02
 """While much of what programs print is in memory."""
 _NO_PIDFD_TICK_S = 0.01
@@ -315,6 +316,10 @@ class ProgramCrew:
             most = max(most, self._pour(slot))
         self._tick_s = min(self._usual_tick_s, _HURRY_TICK_S if most > SPILL_BYTES else NEVER)
         self._tick_at = now + self._tick_s
+        if now >= self._orphans_at:
+            # Daemons that ended while the run that started them goes on, and such that may go on.
+            self._orphans_at = now + _ORPHANS_S
+            self._orphans.reap([slot.pid for slot in self._rests.slots])
 
     def _pour(self, slot: Slot) -> int:
         """Look after the output of a run that goes on: how much of it is in memory."""

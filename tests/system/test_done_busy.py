@@ -152,3 +152,24 @@ def lines_of(place: Path, mode: str, ran: Ran) -> list[bytes]:
     shown = runner(place)("results", "--output", "--format", "jsonl", module="minion")
     rows = [json.loads(line) for line in shown.stdout.splitlines()]
     return sorted(line.encode() for row in rows for line in row["_stdout"].splitlines())
+
+
+def test_daemons_that_end_while_their_run_goes_on_are_reaped(tmp_path: Path) -> None:
+    script = (
+        "for i in 1 2 3 4 5; do (setsid true &); done; sleep 3;"
+        " grep -l '^State:.Z' /proc/[0-9]*/status | while read -r f; do"
+        ' grep "^PPid:.*[^0-9]$PPID$" "$f"; done 2>/dev/null; echo end'
+    )
+    for slots in ("1", "2"):
+        ran = runner(tmp_path)("--from", "-", "-j", slots, "sh", "-c", script, "x", input="1\n")
+        assert ran.stdout == "end\n", ran.stdout
+
+
+def test_a_daemon_that_goes_on_is_said_and_ends_with_the_minion(tmp_path: Path) -> None:
+    script = "setsid sh -c 'echo $$ >pid.'$1'; exec sleep 600' & until test -s pid.$1; do :; done"
+    args = ("--from", "-", "--grace", "0.5", "sh", "-c", script, "x", "{}")
+    ran = runner(tmp_path)(*args, input="1\n2\n")
+    assert "2 done (2 with processes that went on for too long)" in ran.stderr
+    assert "what left its process group goes on: sleep" in ran.stderr
+    for path in tmp_path.glob("pid.*"):
+        until(lambda path=path: not Path(f"/proc/{path.read_text().strip()}").exists())  # type: ignore[misc]
