@@ -262,3 +262,16 @@ def test_a_long_queue_is_read_with_signs_of_life(
 def test_an_index_that_was_written_once_is_understood_for_ever() -> None:
     """What stands in it are these bytes."""
     assert content_hash('{"b": 1.0, "a": "é"}').hex() == "2e585e3b7cb7cc91f2b973ee7099707b"
+
+
+@pytest.mark.parametrize(("below", "unknown"), [(0, 0), (1, 0), (4, 3), (6, 5)])
+def test_how_many_were_forgotten_before_the_index_knew_them(
+    file_queue: Queue, below: int, unknown: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file_queue.put(range(5))
+    monkeypatch.setattr(type(file_queue), "forgotten_below", lambda queue: below)
+    first, again = Deduper(file_queue), Deduper(file_queue)
+    first.put(["77"])
+    assert first.unknown == unknown
+    again.put(["78"])
+    assert again.unknown == 0, "the index knows them now"
