@@ -90,8 +90,6 @@ def test_feed_and_status(tmp_path: Path, letter: str) -> None:
         ran = limited.run(place, limit, "minion", "feed", "-q", "q", "--grid", "x=6:9")
         clear(ran)
         assert stats(place) == (PARAMS if ran.returncode else PARAMS + 3, 0, 0), ran.stderr
-        finished_feed = limited.run(place, None, "minionize", "-q", "q", "-j", "2", "true")
-        assert finished_feed.returncode == 0, finished_feed.stderr
 
 
 def test_more_slots_than_open_files(tmp_path: Path) -> None:
