@@ -212,7 +212,7 @@ def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str
 
 @pytest.mark.parametrize(
     "rest",
-    ["sleep 600", "echo 'sbatch: error: Batch job submission failed: Socket timed out on "
+    ["exec sleep 600", "echo 'sbatch: error: Batch job submission failed: Socket timed out on "
      "send/recv operation' >&2; exit 1"],
 )  # fmt: skip
 def test_a_job_whose_answer_was_lost_is_found_by_its_mark(

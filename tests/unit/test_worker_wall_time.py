@@ -146,7 +146,7 @@ def test_one_that_was_not(make: Make, squeue: Any, tmp_path: Path) -> None:
     assert (tmp_path / "asked").exists()
 
 
-@pytest.mark.parametrize("text", ["sleep 600", "exit 1", "echo nonsense"])
+@pytest.mark.parametrize("text", ["exec sleep 600", "exit 1", "echo nonsense"])
 def test_a_scheduler_that_does_not_say_it(make: Make, squeue: Any, text: str) -> None:
     """Then our own clock counts, at most a little late."""
     took, why, status = run(make, squeue(text, 2.5))
