@@ -46,6 +46,7 @@ COMMANDS = (
     "minionize --max-params 1 --max-failures-in-a-row 1 false",
     "minion feed --dedupe params", "minion feed params", "minion retry --done", "minion jobs",
     "minionize --max-attempts 1 sh -c 'test $1 != 2' x", "minionize --capture echo",
+    "minion cp file:minion-queue file:copy", "minion doctor",
     "minion purge --yes", "minion wait --timeout 1", "minion stop",
 )  # fmt: skip
 
@@ -102,12 +103,13 @@ def test_a_file_of_a_queue_that_is_a_link(
         assert _content(mine) == before, (command, ran.err)
 
 
+@pytest.mark.parametrize("make", ["mkfifo", "mkdir"])
 @pytest.mark.parametrize("place", [*FILES, "report/x-1-ab.roll", "report/x-1-ab.0001.jsonl"])
 def test_a_pipe_in_the_place_of_a_file_blocks_nothing(
-    pair: TwoUsers, queue: Path, place: str
+    pair: TwoUsers, queue: Path, place: str, make: str
 ) -> None:
     (queue.parent / "params").write_text("9\n")
-    _swap(pair, queue, place, f"mkdir -p $(dirname {place}) && mkfifo {place}")
+    _swap(pair, queue, place, f"mkdir -p $(dirname {place}) && {make} {place}")
     for command in COMMANDS:
         ran = pair.ann.run("sh", "-c", f"umask 002; {command}", cwd=queue.parent, timeout_s=60)
         assert "Traceback" not in ran.err, (command, ran.err)
