@@ -60,6 +60,8 @@ def unavailable(
         return EngineUnavailable(
             f"{doing} {path}: {error.strerror}: raise ulimit -n, or take fewer slots"
         )
+    if error.errno == errno.EISDIR:
+        return UsageError(f"{doing} {path}: a folder stands in its place: remove it")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return EngineUnavailable(
             f"{doing} {path}: the disk is full (or a quota is): free some space"
