@@ -26,19 +26,13 @@ from minionize.worker.orphans import Orphans
 from minionize.worker.output import above_standard
 from minionize.worker.program_end import ProgramEnds
 from minionize.worker.program_output import ProgramOutput
+from minionize.worker.program_runs import LIVE_TICK_S, NO_PIDFD_TICK_S, TICK_S, ProgramRuns
 from minionize.worker.program_slot import NEVER, Slot
 from minionize.worker.rests import Rest, Rests, ended_well, send
 from minionize.worker.short_runs import LONG_S, ShortRuns
-from minionize.worker.spool import SPILL_BYTES
 from minionize.worker.terminal import Terminal
 
-LIVE_TICK_S = 0.05
 CROWDED_TICK_S = 0.05
-_TICK_S = 0.1
-_ORPHANS_S = 1.0
-_HURRY_TICK_S = 0.02
-"""While much of what programs print is in memory."""
-_NO_PIDFD_TICK_S = 0.01
 
 
 class ProgramCrew:
@@ -86,7 +80,6 @@ class ProgramCrew:
         self._guard = guard
         self._wake_fd = wake_fd
         self._timeout_s = timeout_s
-        self._grace_s = grace_s
         self._terminal = Terminal() if tty else None
         self._stop = stop
         self._folder = spool_folder(env)
@@ -108,7 +101,6 @@ class ProgramCrew:
         self._alone = alone and not self._is_apart
         self._orphans = Orphans(minion_id, (lambda: guard.pid) if guard else (lambda: 0))
         self._rests = Rests(self._orphans, guard, grace_s)
-        self._orphans_at = 0.0
         self._null = above_standard(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
         self._poll = select.poll()
         self._poll.register(wake_fd, select.POLLIN)
@@ -142,11 +134,12 @@ class ProgramCrew:
         ]
         self._running: dict[int, Slot] = {}
         """By pidfd; by minus the pid where there is none."""
+        self._runs = ProgramRuns(
+            self._running, self._rests, self._orphans, self._output, self._terminal, guard
+        )
         self._ready: list[Outcome] = []
         self._next_due = NEVER
-        self._tick_s = _TICK_S
-        if tty or (slots == 1 and not capture):
-            self._tick_s = LIVE_TICK_S
+        self._tick_s = LIVE_TICK_S if tty or (slots == 1 and not capture) else TICK_S
         self._usual_tick_s = self._tick_s
         self._tick_at = 0.0
         self._short_runs = ShortRuns(slots, time.monotonic(), time.process_time())
@@ -240,7 +233,7 @@ class ProgramCrew:
         except (AttributeError, OSError):
             # An old kernel, or no descriptor left: look at it every few ms instead.
             key = -pid
-            self._tick_s = self._usual_tick_s = _NO_PIDFD_TICK_S
+            self._tick_s = self._usual_tick_s = NO_PIDFD_TICK_S
         self._running[key] = slot
         if self._crowding.most is not None:
             self._crowding.started(len(self._running), self.slots, now)
@@ -250,11 +243,7 @@ class ProgramCrew:
     def running(self) -> Sequence[tuple[Lease, float]]:
         """What runs, and for how many seconds."""
         now = time.monotonic()
-        return [(slot.lease, now - slot.began) for slot in self._all() if slot.lease]
-
-    def _all(self) -> list[Slot]:
-        """The slots with a run, or with the rest of one."""
-        return [*self._running.values(), *self._rests.slots]
+        return [(slot.lease, now - slot.began) for slot in self._runs.all() if slot.lease]
 
     def wait(self, timeout_s: float) -> list[Outcome]:
         """Outcomes since the last call."""
@@ -289,7 +278,7 @@ class ProgramCrew:
             else:
                 output.wake(fd)
         if self._next_due is not NEVER and time.monotonic() >= self._next_due:
-            self._enforce()
+            self._next_due = self._runs.enforce(time.monotonic())
         if self._rests.slots:
             self._look_at_rests()
         if self._undelivered:
@@ -303,47 +292,10 @@ class ProgramCrew:
 
     def _tick(self, now: float) -> None:
         """What is looked at while runs go on."""
-        most = 0
-        for key, slot in list(self._running.items()):
-            if key < 0 and os.waitid(os.P_PID, -key, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-                del self._running[key]
-                self._reap(slot)
-            elif self._terminal is not None:
-                self._terminal.suspend_with(slot.pid)
-            else:
-                most = max(most, self._pour(slot))
-        for slot in self._rests.slots:
-            most = max(most, self._pour(slot))
-        self._tick_s = min(self._usual_tick_s, _HURRY_TICK_S if most > SPILL_BYTES else NEVER)
+        for key in self._runs.ended_unheard():
+            self._reap(self._running.pop(key))
+        self._tick_s = self._runs.look(now, self._usual_tick_s)
         self._tick_at = now + self._tick_s
-        if now >= self._orphans_at:
-            # Daemons that ended while the run that started them goes on, and such that may go on.
-            self._orphans_at = now + _ORPHANS_S
-            self._orphans.reap([slot.pid for slot in self._rests.slots])
-
-    def _pour(self, slot: Slot) -> int:
-        """Look after the output of a run that goes on: how much of it is in memory."""
-        try:
-            return self._output.tick(slot)
-        except OSError as error:
-            if not slot.end:
-                slot.end, slot.fault = "room", error
-                self._signal(slot, signal.SIGKILL)
-            return 0
-
-    def _enforce(self) -> None:
-        """Time-outs: TERM to the group, and KILL when the grace is over."""
-        now = time.monotonic()
-        for slot in self._all():
-            if now >= slot.due:
-                if slot.end:
-                    slot.due = NEVER
-                    self._signal(slot, signal.SIGKILL)
-                else:
-                    slot.end = "timeout"
-                    slot.due = now + self._grace_s
-                    self._signal(slot, signal.SIGTERM)
-        self._next_due = min((slot.due for slot in self._all()), default=NEVER)
 
     def _look_at_rests(self) -> None:
         now = time.monotonic()
@@ -393,46 +345,21 @@ class ProgramCrew:
 
     def abort(self, ids: Collection[str]) -> None:
         """Kill these runs now."""
-        for slot in self._all():
-            if slot.lease is not None and slot.lease.id in ids:
-                slot.end = "abort"
-                self._signal(slot, signal.SIGKILL)
+        self._runs.abort(ids)
 
     def terminate(self) -> None:
         """TERM to every group."""
-        self._stop_all(signal.SIGTERM)
+        self._runs.stop(signal.SIGTERM)
 
     def kill(self) -> None:
         """KILL to every group."""
-        self._stop_all(signal.SIGKILL)
-
-    def _stop_all(self, number: int) -> None:
-        for slot in self._all():
-            slot.end = slot.end or "stop"
-            self._signal(slot, number)
-
-    def _signal(self, slot: Slot, number: int) -> None:
-        send(slot.pid, number)
-        if slot.rest is not None:
-            self._rests.signalled(slot, number, time.monotonic())
+        self._runs.stop(signal.SIGKILL)
 
     def close(self) -> None:
         """End everything, and release files and processes. May be repeated."""
         if self._null < 0:
             return
-        self.kill()
-        for key, slot in list(self._running.items()):
-            if key >= 0:
-                os.close(key)
-            os.wait4(slot.pid, 0)
-            if self._guard is not None:
-                self._guard.release(slot.index)
-            if self._terminal is not None:
-                self._terminal.take_back(slot.pid)
-            self._idle.append(slot)
-        self._running.clear()
-        self._idle += self._rests.slots
-        self._rests.slots.clear()
+        self._idle += self._runs.end()
         self._orphans.close()
         if self._hooked is not None:
             self._hooked.close()

@@ -61,7 +61,8 @@ class Rests:
     def __init__(self, orphans: Orphans, guard: Guard | None, grace_s: float) -> None:
         self._orphans = orphans
         self._guard = guard
-        self._grace_s = grace_s
+        self.grace_s = grace_s
+        """From TERM to KILL, and the time that a rest has to end by itself."""
         self.slots: list[Slot] = []
         self.look_at = NEVER
         """When one of them is to be looked at."""
@@ -76,7 +77,7 @@ class Rests:
     def begin(self, slot: Slot, status: int, usage: Any, now: float) -> None:
         """Wait for the rest of this run."""
         # Told to end with the minion, the rest was told as well, and is killed with all others.
-        until = NEVER if slot.end else now + self._grace_s
+        until = NEVER if slot.end else now + self.grace_s
         slot.rest = rest = Rest(now, until, status, usage)
         if self._guard is not None:
             self._guard.hold(slot.index, slot.pid)
@@ -153,7 +154,7 @@ class Rests:
         )
         rest.cut = True
         send(slot.pid, signal.SIGTERM)
-        rest.until = now + min(TERM_S, self._grace_s)
+        rest.until = now + min(TERM_S, self.grace_s)
         return True
 
 
