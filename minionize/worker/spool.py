@@ -178,7 +178,8 @@ class ProgramSpool(Pages):
             return
         if self.disk < 0:
             self.disk = open_unlinked(self._folder)
-            # It is opened for append: what is before stays a hole.
+        if self.spilled < start:
+            # It is opened for append: what was passed on from memory becomes a hole.
             os.ftruncate(self.disk, start)
             self.spilled = start
         end = min(size, start + TURN_BYTES) // _BLOCK * _BLOCK

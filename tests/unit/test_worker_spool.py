@@ -1,0 +1,79 @@
+"""What a program prints, in memory and on disk: each byte is where it was, whatever moves."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from minionize.worker import spool as module
+from minionize.worker.output import TAIL_BYTES
+from minionize.worker.spool import ProgramSpool
+
+_TURN = 64 * 1024
+_PIECE = 8 * 1024
+
+
+@pytest.fixture
+def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ProgramSpool]:
+    """With small pieces, so that little output goes through all of it."""
+    monkeypatch.setattr(module, "TURN_BYTES", _TURN)
+    monkeypatch.setattr(module, "PUNCH_BYTES", _PIECE)
+    made = ProgramSpool(str(tmp_path))
+    yield made
+    made.close()
+
+
+def _rest(spool: module.Pages, start: int) -> bytes:
+    found = b""
+    while piece := spool.pread(1 << 20, start + len(found)):
+        found += piece
+    return found
+
+
+def test_a_reader_that_caught_up_in_between_gets_each_byte(spool: ProgramSpool) -> None:
+    first, second = (os.urandom(3 * _TURN) for _ in range(2))
+    os.write(spool.fd, first)
+    spool.spill(1)
+    assert 0 < spool.spilled < len(first)
+    # The reader has all of it: what is in memory is given back, and was never on disk.
+    spool.passed = len(first)
+    spool.free_passed()
+    os.write(spool.fd, second)
+    spool.spill(1)
+    assert spool.spilled > len(first)
+    assert _rest(spool, len(first)) == second
+    assert (
+        spool.tail().encode(errors="replace")[-1:] == second.decode(errors="replace").encode()[-1:]
+    )
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_any_order_of_printing_passing_and_spilling(spool: ProgramSpool, seed: int) -> None:
+    chance = random.Random(seed)
+    for _run in range(2):
+        written = b""
+        for _step in range(30):
+            step = chance.randrange(4)
+            if step < 2:
+                data = chance.randbytes(chance.randrange(3 * _PIECE))
+                os.write(spool.fd, data)
+                written += data
+            elif step == 2:
+                spool.passed = chance.randint(spool.passed, len(written))
+                spool.free_passed()
+            else:
+                spool.spill(chance.choice([1, _PIECE, _TURN]))
+            kept = max(0, spool.passed - TAIL_BYTES)
+            assert _rest(spool, kept) == written[kept:]
+        passed = spool.passed
+        if chance.randrange(2):
+            given = spool.give_away()
+            assert _rest(given, passed) == written[passed:]
+            given.close()
+        else:
+            spool.clear()
+        assert spool.size() == 0
