@@ -112,21 +112,31 @@ def _tell_to_end(pid: str, submitted: Submitted) -> bool:
     """Whether it was there to be told."""
     if not _is_here(submitted) or not pid.isdecimal():
         return False
-    try:
-        fd = os.pidfd_open(int(pid))  # from here on the number can't become another process
-    except OSError:
-        return False
+    fd = _pidfd(int(pid))
     try:
         if _began(pid) != submitted.details.get(pid, "?"):
             return False
-        signal.pidfd_send_signal(fd, signal.SIGTERM)
+        if fd is None:
+            os.kill(int(pid), signal.SIGTERM)
+        else:
+            signal.pidfd_send_signal(fd, signal.SIGTERM)
         return True
     except ProcessLookupError:
         return False
     except PermissionError:
         raise UsageError(f"its minions are {submitted.user}'s: ask them to") from None
     finally:
-        os.close(fd)
+        if fd is not None:
+            os.close(fd)
+
+
+def _pidfd(pid: int) -> int | None:
+    """A descriptor of the process: while it is held, a signal sent through it reaches no other
+    process that got the number since. None where the kernel, or this Python, has none."""
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return None
 
 
 def _is_here(submitted: Submitted) -> bool:
