@@ -63,9 +63,11 @@ class WallTime:
         import subprocess
 
         from minionize.launch.environment import asking
+        from minionize.worker.launching import spool_folder
+        from minionize.worker.spool import open_in_memory
 
-        self._out = os.memfd_create("answer")
         try:
+            self._out = open_in_memory(spool_folder(self._env))
             self._process = subprocess.Popen(
                 self._argv, env=asking(self._env), stdin=subprocess.DEVNULL, stdout=self._out,
                 stderr=self._out, start_new_session=True,

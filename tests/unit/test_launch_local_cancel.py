@@ -1,4 +1,4 @@
-"""Minions of this machine are told to end by their process, also where the kernel knows no pidfd."""
+"""Minions of this machine are told to end, also where the kernel knows no pidfd."""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -185,3 +187,26 @@ def test_a_longer_wall_time_makes_no_other_limit_longer(
     took, why, _ = run(make, env, max_time_s=2.5)
     assert why == "its time is over"
     assert 2.4 < took < 3.6
+
+
+@pytest.mark.parametrize("system", ["old kernel", "old Python", "no room"])
+def test_an_answer_where_there_are_no_files_in_memory(
+    squeue: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, system: str
+) -> None:
+    env = {**squeue("echo 'RUNNING|2000|'", 100.0), "TMPDIR": str(tmp_path)}
+
+    def refused(*args: object) -> int:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    if system == "old Python":
+        monkeypatch.delattr(os, "memfd_create")
+    else:
+        monkeypatch.setattr(os, "memfd_create", refused)
+    if system == "no room":
+        monkeypatch.setattr("minionize.worker.spool.open_unlinked", refused)
+    wall_time = WallTime(["squeue"], env)
+    wall_time.ask(0.0)
+    while (told := wall_time.answer(0.0)) is None and wall_time.asking:
+        time.sleep(0.01)
+    assert (told and told.end) == (None if system == "no room" else 2000.0)
+    assert not wall_time.asking

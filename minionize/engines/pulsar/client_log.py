@@ -12,10 +12,11 @@ _MOST_BYTES = 1 << 20
 
 
 class ClientLog:
-    """A file in memory. The client has one log for all of a process."""
+    """A file without a name, in memory where the system can. The client has one log for all of a
+    process."""
 
     def __init__(self) -> None:
-        self._fd = os.memfd_create("pulsar-client-log")
+        self._fd = _unnamed_file()
         self.path = f"/proc/self/fd/{self._fd}"
 
     def mark(self) -> int:
@@ -31,6 +32,17 @@ class ClientLog:
         size = os.fstat(self._fd).st_size
         text = os.pread(self._fd, max(0, size - since), since)
         return [found.decode(errors="replace").strip() for found in _REFUSED.findall(text)]
+
+
+def _unnamed_file() -> int:
+    try:
+        return os.memfd_create("pulsar-client-log")
+    except (AttributeError, OSError):  # an old kernel, or a Python that was built for one
+        import tempfile
+
+        fd, path = tempfile.mkstemp(prefix="minionize-pulsar-")
+        os.unlink(path)
+        return fd
 
 
 @cache
