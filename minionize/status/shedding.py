@@ -7,21 +7,25 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
+from minionize.reporters.parts import RESULTS
 from minionize.reporters.remote import RemoteReport
 from minionize.status.read import (
     Faults,
     Folder,
     Part,
     Report,
+    parse_line,
     parts,
     read_lines,
     read_part,
 )
 
 _ROLL = re.compile(r"([A-Za-z0-9._-]+)\.roll")
+_RESULT = re.compile(r"\.?([A-Za-z0-9_-][A-Za-z0-9._-]*)\.[0-9a-f]{12}\.json(\.tmp)?")
+"""The file of a large result, or its draft, with the minion."""
 
 
 class Shed(NamedTuple):
@@ -65,9 +69,10 @@ def _done(line: bytes) -> tuple[float, int] | None:
 
 
 def remove_old_files(folder: Folder, before_s: float, alive: Collection[str]) -> Shed:
-    """Remove what was written last before `before_s` (Unix time): files of events, and the
-    roll-ups of minions of which no events are left. Those that minions in `alive` write to
-    stay. OSError for a folder behind a link, and what may not be removed."""
+    """Remove what was written last before `before_s` (Unix time): files of events with the large
+    results that they name, and the roll-ups and results of minions of which no events are left.
+    Those that minions in `alive` write to stay. OSError for a folder behind a link, and what may
+    not be removed."""
     # Opened once, and not through a link: nothing is removed anywhere else.
     try:
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -82,30 +87,77 @@ def remove_old_files(folder: Folder, before_s: float, alive: Collection[str]) ->
 
 
 def _remove_in(fd: int, found: list[Part], before_s: float, alive: Collection[str]) -> Shed:
+    results = _open_results(fd)
+    try:
+        return _remove_both(fd, results, found, before_s, alive)
+    finally:
+        if results is not None:
+            os.close(results)
+
+
+def _remove_both(
+    fd: int, results: int | None, found: list[Part], before_s: float, alive: Collection[str]
+) -> Shed:
+    """`results`: the folder of large results, if there is one."""
     newest = {part.minion: part.number for part in found}
     left: set[str] = set(alive)
-    files = size = 0
+    gone: list[int] = []
     for part in found:
         written_to = part.minion in alive and part.number == newest[part.minion]
         name = os.path.basename(part.path)
-        # A plain part may have its packed twin beside it.
         removed = None
         if not written_to:
-            twin = 0 if part.packed else (_removed(fd, f"{name}.gz", before_s) or 0)
+            named = _results_of(part) if results is not None and _is_old(fd, name, before_s) else []
+            # A plain part may have its packed twin beside it.
+            twin = None if part.packed else _removed(fd, f"{name}.gz", before_s)
             removed = _removed(fd, name, before_s)
-            size += twin
-            files += bool(twin)
+            gone += [size for size in (twin, removed) if size is not None]
         if removed is None:
             left.add(part.minion)
-        else:
-            files, size = files + 1, size + removed
-    for name in os.listdir(fd):
-        match = _ROLL.fullmatch(name)
-        if match is not None and match[1] not in left:
-            removed = _removed(fd, name, before_s)
-            if removed is not None:
-                files, size = files + 1, size + removed
-    return Shed(files, size)
+        elif results is not None:
+            gone += _removed_all(results, named, before_s)
+    gone += _removed_all(fd, _names_without(fd, _ROLL, left), before_s)
+    if results is not None:
+        gone += _removed_all(results, _names_without(results, _RESULT, left), before_s)
+    return Shed(len(gone), sum(gone))
+
+
+def _open_results(fd: int) -> int | None:
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(RESULTS, flags, dir_fd=fd)
+    except FileNotFoundError:
+        return None
+
+
+def _results_of(part: Part) -> list[str]:
+    """The names of the large results that the events of a file name."""
+    found = []
+    for source, line in read_part(part, Faults()):
+        if b'"result_file"' in line:
+            event = parse_line(source, line, Faults())
+            if event is not None and _RESULT.fullmatch(event.result_file):
+                found.append(event.result_file)
+    return found
+
+
+def _names_without(fd: int, pattern: re.Pattern[str], minions: Collection[str]) -> list[str]:
+    """The names in a folder that match, but for those of these minions."""
+    matches = filter(None, map(pattern.fullmatch, os.listdir(fd)))
+    return [match[0] for match in matches if match[1] not in minions]
+
+
+def _removed_all(fd: int, names: Iterable[str], before_s: float) -> list[int]:
+    """The bytes of each that was removed."""
+    sizes = [_removed(fd, name, before_s) for name in names]
+    return [size for size in sizes if size is not None]
+
+
+def _is_old(fd: int, name: str, before_s: float) -> bool:
+    try:
+        return os.stat(name, dir_fd=fd, follow_symlinks=False).st_mtime < before_s
+    except FileNotFoundError:
+        return False
 
 
 def _removed(fd: int, name: str, before_s: float) -> int | None:

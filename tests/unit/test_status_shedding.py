@@ -93,3 +93,68 @@ def test_a_folder_behind_a_link_is_not_entered(tmp_path: Path) -> None:
         remove_old_files(tmp_path / "link", NOW, ())
     assert old.exists()
     assert remove_old_files(tmp_path / "none", NOW, ()) == Shed(0, 0)
+
+
+def result(folder: Path, name: str, written_s: float) -> Path:
+    """The file of a large result."""
+    path = folder / "results" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("[1]")
+    os.utime(path, (written_s, written_s))
+    return path
+
+
+def naming(path: Path, *results: str) -> None:
+    """Lines of events that name these results, at the end of a file of events."""
+    written_s = path.stat().st_mtime
+    lines = [f'["a",100,"{number}",1,0,0.1,{{"result_file":"{name}"}}]\n'
+             for number, name in enumerate(results, 1)]  # fmt: skip
+    raw = path.read_bytes()
+    packed = path.name.endswith(".gz")
+    more = "".join(lines).encode()
+    path.write_bytes(raw + (gzip.compress(more) if packed else more))
+    os.utime(path, (written_s, written_s))
+
+
+def hexed(number: int) -> str:
+    return f"m.{number:012x}.json"
+
+
+def test_large_results_go_with_the_events_that_name_them(tmp_path: Path) -> None:
+    naming(part(tmp_path, "m.0001.jsonl.gz", NOW - 500), hexed(1), hexed(2), "../m.roll")
+    naming(part(tmp_path, "m.0002.jsonl", NOW - 450), hexed(3))
+    naming(part(tmp_path, "m.0003.jsonl", NOW - 500), hexed(4))  # that the minion writes to
+    part(tmp_path, "m.roll", NOW - 500)
+    for number in (1, 2, 3, 4, 5):
+        result(tmp_path, hexed(number), NOW - 600)
+    assert remove_old_files(tmp_path, NOW - 480, {"m"}).files == 3
+    left = sorted(path.name for path in (tmp_path / "results").iterdir())
+    assert left == [hexed(3), hexed(4), hexed(5)]
+    assert (tmp_path / "m.roll").exists()
+
+
+def test_results_of_a_minion_without_events_go(tmp_path: Path) -> None:
+    """One that no event names is of a run that did not get to its end."""
+    naming(part(tmp_path, "m.0001.jsonl", NOW - 500), hexed(1))
+    naming(part(tmp_path, "n.b.0001.jsonl", NOW), "n.b.00000000000a.json")
+    for name in (hexed(1), hexed(2), f".{hexed(3)}.tmp", "n.b.00000000000a.json",
+                 "n.b.00000000000b.json", "of a person.json"):  # fmt: skip
+        result(tmp_path, name, NOW - 600)
+    young = result(tmp_path, hexed(4), NOW)
+    assert remove_old_files(tmp_path, NOW - 100, ()).files == 4
+    left = sorted(path.name for path in (tmp_path / "results").iterdir())
+    assert left == [young.name, "n.b.00000000000a.json", "n.b.00000000000b.json",
+                    "of a person.json"]  # fmt: skip
+
+
+def test_results_behind_a_link_stay(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    report = tmp_path / "report"
+    report.mkdir()
+    mine = result(tmp_path, hexed(1), NOW - 600)
+    (report / "results").symlink_to(mine.parent)
+    part(report, "m.0001.jsonl", NOW - 500)
+    with pytest.raises(OSError):
+        remove_old_files(report, NOW, ())
+    assert mine.exists()
