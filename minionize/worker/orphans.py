@@ -39,17 +39,15 @@ class Orphans:
     def adopt(self) -> bool:
         """Become the parent of orphans, from now on. Whether that can be."""
         try:
-            # ctypes takes eight times as long to import as what is needed of it here.
-            import _ctypes
-
-            prctl = _ctypes.dlsym(_ctypes.dlopen(None, 0), "prctl")  # type: ignore[arg-type]
-            if _ctypes.call_function(prctl, (_SET_CHILD_SUBREAPER, 1, 0, 0, 0)):
-                return False
-            path = f"/proc/self/task/{os.getpid()}/children"
-            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except (ImportError, AttributeError, OSError):
+            # First: where this can't be read, orphans had better be another's.
+            fd = os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
             return False
-        return True
+        if _become_subreaper():
+            self._fd = fd
+        else:
+            os.close(fd)
+        return self.adopting
 
     @property
     def adopting(self) -> bool:
@@ -159,6 +157,23 @@ class Orphans:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def _become_subreaper() -> bool:
+    arguments = (_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    try:
+        # ctypes takes eight times as long to import as what is needed of it here.
+        import _ctypes
+
+        prctl = _ctypes.dlsym(_ctypes.dlopen(None, 0), "prctl")  # type: ignore[arg-type]
+        return not _ctypes.call_function(prctl, arguments)
+    except Exception:  # it is private, and another Python may have it otherwise
+        try:
+            import ctypes
+
+            return not ctypes.CDLL(None).prctl(*arguments)
+        except (ImportError, AttributeError, OSError):
+            return False
 
 
 def _group_of(pid: int) -> int:

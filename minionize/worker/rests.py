@@ -20,6 +20,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from minionize.worker.guard import Guard
+from minionize.worker.lines import duration
 from minionize.worker.orphans import Orphans
 from minionize.worker.program_slot import NEVER, Slot
 
@@ -149,8 +150,8 @@ class Rests:
             rest.until = now + KILLED_S
             return True
         rest.note = (
-            f"its process group went on for {now - rest.at:.2g} s after its end, and was ended: "
-            + _names(name for _, name in found)
+            f"its process group went on for {duration(now - rest.at)} after its end, and was "
+            f"ended: {_names(name for _, name in found)}"
         )
         rest.cut = True
         send(slot.pid, signal.SIGTERM)

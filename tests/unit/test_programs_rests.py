@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from program_crews import Make, alive, end_of, ends, lease, made_crews, sh
@@ -12,8 +13,9 @@ from services.processes import until
 
 from minionize.contracts.crew import Verdict
 from minionize.worker.guard import Guard
+from minionize.worker.orphans import Orphans
 from minionize.worker.programs import ProgramCrew
-from minionize.worker.rests import members
+from minionize.worker.rests import Rests, members
 
 
 @pytest.fixture
@@ -73,6 +75,18 @@ def test_after_the_grace_the_rest_gets_term_and_that_is_said(make: Make, tmp_pat
     assert outcome.verdict is Verdict.DONE
     assert "was ended: sh" in outcome.reason
     assert told.read_text() == "told\n"
+
+
+def test_how_long_the_rest_went_on_is_said_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    orphans = Orphans("m")
+    rests = Rests(orphans, None, 300.0)
+    slot = SimpleNamespace(pid=77, lease=lease(), end="", rest=None, index=0)
+    monkeypatch.setattr("minionize.worker.rests.members", lambda pgid: [(78, "cp")])
+    monkeypatch.setattr("minionize.worker.rests.send", lambda pgid, number: None)
+    monkeypatch.setattr(Rests, "_is_alive", lambda self, slot: True)
+    rests.begin(slot, 0, None, 1000.0)  # type: ignore[arg-type]
+    assert rests.look(1300.5) == []
+    assert slot.rest.note == "its process group went on for 5 min after its end, and was ended: cp"
 
 
 def test_what_ignores_term_is_killed(make: Make, tmp_path: Path) -> None:
