@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -50,7 +51,10 @@ class StdoutReporter:
 
     def report(self, events: Sequence[Event]) -> None:
         """Write a line for each of them, in one piece. Once that failed, nothing more."""
-        if not events or self._failed:
+        if not events:
+            return
+        if self._failed:
+            _forget(events)
             return
         try:
             whole = (taken_in(event) if event.result_file else event for event in events)
@@ -67,12 +71,27 @@ class StdoutReporter:
         """Nothing is buffered."""
 
     def close(self) -> None:
-        """Nothing is buffered."""
+        """Nothing is buffered. The folder of large results goes."""
+        if self.results_folder is not None:
+            with contextlib.suppress(OSError):
+                os.rmdir(self.results_folder)
+
+
+def _forget(events: Sequence[Event]) -> None:
+    """Remove the files of their large results."""
+    for event in events:
+        if event.result_file:
+            with contextlib.suppress(OSError):
+                os.unlink(event.result_file)
 
 
 def taken_in(event: Event) -> Event:
     """The event with what is in its file of a large result, which is gone then."""
-    with open(event.result_file, encoding="ascii") as file:
-        text = file.read()
-    os.unlink(event.result_file)
+    try:
+        with open(event.result_file, encoding="ascii") as file:
+            text = file.read()
+    except OSError as error:
+        lost = f"result lost: its file can't be read ({error.strerror})"
+        return event._replace(detail=lost, result_file="")
+    _forget([event])
     return event._replace(result=text, result_file="")

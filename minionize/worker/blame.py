@@ -65,7 +65,10 @@ def blame(error: OSError, *, ours: bool = False, worked: bool = False) -> Blame:
 
 def unfit(what: str, error: OSError) -> HostUnfit:
     """What to raise where the minion itself can't go on because of `error`."""
-    return HostUnfit(f"{what}: {os.strerror(error.errno or 0)}: {remedy(error)}")
+    why = os.strerror(error.errno) if error.errno else str(error)
+    if isinstance(error.filename, str) and error.errno not in _CROWDED:
+        why = f"{error.filename}: {why}"
+    return HostUnfit(f"{what}: {why}: {remedy(error)}")
 
 
 def remedy(error: OSError) -> str:

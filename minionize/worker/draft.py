@@ -66,12 +66,12 @@ class Draft:
                     self._reserve(0, count)
             if self._can_reserve and not self._reserved and self._shortage is not None:
                 raise self._shortage
+            self._shortage = None
+            self._free = self._room()
         except OSError as error:
             self.drop()
             error.filename = self.path
             raise
-        self._shortage = None
-        self._free = self._room()
 
     def tick(self) -> None:
         """Keep ahead of the program."""

@@ -6,6 +6,7 @@ import errno
 import multiprocessing
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -415,6 +416,20 @@ def test_a_folder_that_is_exchanged_between_two_looks_changes_nothing(
     lab.folder.rename(tmp_path / "aside")
     sweeper(lab.folder, ["y", "z"])
     assert queue.stats().put == 1
+
+
+def test_a_folder_that_was_removed_and_made_again_is_read_anew(lab: Lab) -> None:
+    """By another descriptor than before."""
+    sweeper(lab.folder, ["x"])
+    low = os.open(os.devnull, os.O_RDONLY)
+    queue = lab.queue()
+    assert queue.stats().put == 1
+    os.close(low)
+    shutil.rmtree(lab.folder)
+    sweeper(lab.folder, ["y", "z"])
+    assert queue.stats().put == 2
+    queue.close()
+    assert queue.stats().put == 2
 
 
 def test_a_sweep_that_is_none_is_told(lab: Lab) -> None:

@@ -32,8 +32,10 @@ def test_keys_that_expire_may_go(name: str) -> None:
     assert "large put" in policy.effect and "noeviction" in policy.remedy
 
 
-def test_a_server_without_a_limit_drops_nothing_yet() -> None:
-    (policy,) = memory_policies(b"allkeys-lru", b"0")
+@pytest.mark.parametrize("told", [b"0", b""])
+def test_a_server_without_a_limit_drops_nothing_yet(told: bytes) -> None:
+    """Or one that does not say which."""
+    (policy,) = memory_policies(b"allkeys-lru", told)
     assert policy.harm is Harm.LOSS and policy.effect.startswith("once maxmemory is set")
     assert "keys since" not in policy.effect
 

@@ -423,6 +423,34 @@ def test_a_closed_standard_output_stops_nobody() -> None:
     assert "--reporter json" in warnings[0]
 
 
+def test_large_results_on_standard_output_leave_nothing_behind(tmp_path: Path) -> None:
+    from minionize.reporters.stdout import StdoutReporter
+
+    folder = tmp_path / "results"
+    folder.mkdir()
+    written: list[str] = []
+
+    def large(name: str) -> Event:
+        (folder / name).write_text("[1]")
+        return Event(Kind.ACK, BEGAN, "1", result_file=str(folder / name))
+
+    def write(text: str) -> None:
+        if written:
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+        written.append(text)
+
+    reporter = StdoutReporter(MINION, write, lambda line: None, str(folder))
+    gone = Event(Kind.ACK, BEGAN, "2", result_file=str(folder / "gone"))
+    reporter.report([large("a"), gone])
+    first, second = (json.loads(line) for line in written[0].splitlines())
+    assert first["result"] == [1]
+    assert second["detail"].startswith("result lost: its file can't be read")
+    for name in ("b", "c"):  # not written any more
+        reporter.report([large(name)])
+    reporter.close()
+    assert not folder.exists()
+
+
 def test_the_stdout_reporter_escapes() -> None:
     from minionize.reporters.stdout import readable
 

@@ -118,7 +118,8 @@ class Room:
         check_trusted(self.folder, os.fstat(self._fd))
 
     def let_go(self) -> None:
-        """Close the folder; the next visit opens it again."""
+        """Close the folder; the next visit opens it again, and reads the sweep in it."""
+        self._sweep = None
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
             os.close(fd)

@@ -45,9 +45,10 @@ def memory_policies(policy: bytes, bytes_: bytes, evicted: bytes = b"") -> list[
     if name == "noeviction":
         return []
     setting = f"maxmemory-policy {name}"
-    when = f"when its memory is full ({int(bytes_) / 2**20:,.0f} MiB)"
-    if not int(bytes_ or b"0"):
-        when = "once maxmemory is set and reached"
+    most = int(bytes_ or b"0")
+    when = "once maxmemory is set and reached"
+    if most:
+        when = f"when its memory is full ({most / 2**20:,.0f} MiB)"
     if name.startswith("volatile-"):
         effect = (
             f"{when} the server drops keys that expire, and with them the parts of a large put "
