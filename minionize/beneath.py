@@ -1,7 +1,7 @@
 """Files beneath a folder that others may write to: nothing there leads anywhere else.
 
 Names are walked one at a time from the opened folder. A symbolic link is refused wherever it
-stands, and so is what is no plain file (a pipe would block its reader for ever) or has a second
+stands, and so is what is no plain file (a pipe would block its reader) or has a second
 name outside its folder (what is written to it would change a file elsewhere).
 """
 

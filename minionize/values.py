@@ -119,7 +119,7 @@ class Stats(NamedTuple):
     due_in_s: float | None = None
     """Seconds until the next delayed param can be leased, where known."""
     lost: int | None = None
-    """Params that are gone though nobody ran or purged them: the broker dropped them by a policy of
+    """Params that are gone, and were neither run nor purged: the broker dropped them by a policy of
     its own, or another program deleted them. Where `purged` is known they are part of it."""
 
     @property

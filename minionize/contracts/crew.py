@@ -26,10 +26,10 @@ class Verdict(enum.Enum):
     ABORTED = "aborted"
     """We ended it, or it never began (stopped, lease lost, revoked): nobody is charged."""
     CROWDED = "crowded"
-    """The machine had no room for one more process: nobody is charged. The crew runs fewer."""
+    """The machine had no room for one more process: no charge. The crew runs fewer."""
     UNABLE = "unable"
     """Something of the machine is broken, full or gone, so that it could not begin, or what it
-    made could not be kept: nobody is charged. A minion to which only this happens ends."""
+    made could not be kept: no charge. A minion to which only this happens ends."""
 
 
 class Flaw(enum.Enum):
@@ -63,7 +63,7 @@ class Outcome(NamedTuple):
     flaws: tuple[Flaw, ...] = ()
     """Of a run that is done; `reason` has the words."""
     result_file: str | None = None
-    """The file with the result instead, where that is large: whoever gets this owns it."""
+    """The file with the result instead, where that is large. Who gets the outcome owns it."""
 
 
 class Crew(Protocol):

@@ -7,6 +7,7 @@ root: by another's, `minion cancel` would end what that one names.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -85,7 +86,7 @@ def recorded(
 ) -> Sequence[Record]:
     """The launches of this user (and of root) on record (on `queue`, where given), oldest first.
 
-    What can't be read is passed over: a newer version's, or somebody's own file. What is others'
+    What can't be read is passed over: a newer version's, or another file. What is others'
     or could be changed by others is not believed, and `tell` gets a line that says so. UsageError
     where the folder is hidden from this user, since there may be launches, or is a link.
     """
@@ -96,7 +97,8 @@ def recorded(
                 try:
                     record = Record(name.removesuffix(".json"), _submitted(_read(place, name)))
                 except PermissionError:
-                    others.add(_user(place.stat(name).st_uid))
+                    with contextlib.suppress(FileNotFoundError):  # its owner forgot it just now
+                        others.add(_user(place.stat(name).st_uid))
                 except _Writable as error:
                     tell(f"{folder}/{name} is not believed: {error}")
                 except NotFollowed as error:

@@ -229,7 +229,7 @@ class FolderStore(Parts):
         self._place.rename(self._roll_draft, self._roll)
 
     def keep(self, path: str) -> None:
-        """It is where it belongs: whoever wrote it was told the folder."""
+        """Nothing to do: it was written into this folder."""
 
     def ending(self) -> None:
         """Nothing is ever put off."""

@@ -30,7 +30,7 @@ _REMEDIES = {
 
 
 def drop(path: str) -> None:
-    """Remove the file of a result that is nobody's now."""
+    """Remove the file of a result that is not kept."""
     with contextlib.suppress(OSError):
         os.unlink(path)
 

@@ -48,7 +48,7 @@ class Settlement(NamedTuple):
 
 
 NEVER_BEGAN = frozenset({Verdict.ABORTED, Verdict.CROWDED, Verdict.UNABLE})
-"""What nobody is charged for, and what tells nothing of how long a run takes."""
+"""Verdicts without a charge, which tell nothing of how long a run takes."""
 ACK = Settlement("ack")
 INNOCENT = Settlement("nack")
 

@@ -4,11 +4,11 @@ Minion and guard share a page of memory with the process groups that run. To hol
 one is a memory write, so a run costs no system call for it. When the minion is gone (kill -9
 included) the guard kills the groups, then whatever still carries the minion's id in its
 environment: children that made a session of their own, and one that was being started just
-then; but no job that a run has given to a scheduler (see `kin`). What belongs to somebody else, as
-a container to its runtime, is ended by a command that the guard was told of. It does all that, too,
-when the minion's beat stands still for the lease time, since then the leases are lost and others
-run these params. Such a round takes a while: what the minion started before its end, and died of
-KILL, is taken for killed by it.
+then; but no job that a run has given to a scheduler (see `kin`). What belongs to another process,
+as a container to its runtime, is ended by a command that the guard was told of. It does all that,
+too, when the minion's beat stands still for the lease time, since then the leases are lost and
+others run these params. Such a round takes a while: what the minion started before its end, and
+died of KILL, is taken for killed by it.
 """
 
 from __future__ import annotations
@@ -375,7 +375,7 @@ def kill_marked(marks: tuple[bytes, ...], kin: Kin) -> int:
             if pidfd is None:
                 os.kill(int(name), signal.SIGKILL)
             else:
-                # Through the descriptor: the number may be somebody else's by now.
+                # Through the descriptor: the number may be another process' by now.
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
             killed += 1
         except OSError:

@@ -3,7 +3,7 @@
 One rule, whatever runs: `setup` comes first, and each run that came to an end of its own has one
 teardown. `teardown_ok` if it is done; `teardown_ko` if it failed, was rejected, asked for later,
 was not started after all, or if `setup` or `teardown_ok` raised, and then it gets what they raised.
-A run that nobody is charged for (it was stopped, it lost the lease, the machine has no room) has
+A run without a charge (it was stopped, it lost the lease, the machine has no room) has
 none: the param is another's now.
 """
 

@@ -76,7 +76,7 @@ class Orphans:
             pid = int(name)
             group = _group_of(pid)
             if pid == self._spared() or group == os.getpgrp():
-                # A helper of the minion itself, which somebody waits for.
+                # A helper of the minion itself: the code that started it waits for it.
                 self._spare(name)
                 continue
             with contextlib.suppress(ChildProcessError):

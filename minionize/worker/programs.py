@@ -312,7 +312,7 @@ class ProgramCrew:
         end."""
         pid = slot.pid
         if (slot.end or self._is_apart) and not (slot.end == "stop" and ended_well(pid)):
-            # While it is not reaped its number is nobody else's.
+            # While it is not reaped its number is no other process'.
             send(pid, signal.SIGKILL)
         if self._guard is not None:
             self._guard.release(slot.index)

@@ -31,7 +31,7 @@ KILLED_S = 5.0
 LOOK_S = 0.05
 """A rest is looked at so often, and more often at first."""
 ZOMBIES_S = 0.25
-"""A group that lives so much longer may be made of processes that nobody reaps."""
+"""A group that lives so much longer may be made of processes that are not reaped."""
 _NAMED = 3
 """So many programs of a rest are named."""
 

@@ -105,8 +105,8 @@ class Room:
         return str(path).replace(self.place, self.folder)
 
     def _enter(self) -> None:
-        """Open the folder, and look whose it is: whoever may write there could put a pickle of
-        theirs in the place of one that was looked at."""
+        """Open the folder, and look whose it is: another user who may write there could exchange a
+        pickle after it was looked at."""
         if self._fd >= 0 and not os.fstat(self._fd).st_nlink:
             self.let_go()  # it was removed, and another one was made
         if self._fd < 0:

@@ -53,8 +53,8 @@ class Sweep:
         self._name_all(self._sweeper.get_sweeps())
 
     def check(self) -> None:
-        """Only files of the user's own, or root's, that nobody else may write are ever unpickled,
-        and from a folder in which nobody else can put another in their place."""
+        """Only files of this user, or root, that no other user may write are ever unpickled, and
+        from a folder in which no other user can put another file in their place."""
         for name in ("sweeps", "done", "inprogress"):
             try:
                 found = os.lstat(os.path.join(self._place, name))
@@ -160,7 +160,7 @@ class Sweep:
 
 
 def check_trusted(path: str, found: os.stat_result) -> None:
-    """UsageError unless it belongs to this user, or root, and nobody else may write it."""
+    """UsageError unless it belongs to this user, or root, and no other user may write it."""
     if stat.S_ISLNK(found.st_mode):
         raise UsageError(
             f"{path} is a symbolic link, and reading a pickle runs what is in it: put the file "

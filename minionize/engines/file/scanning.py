@@ -44,7 +44,7 @@ class Scanner:
         self._slots = [slots.decode(record) for record in records]
 
     def claims(self) -> list[Claim]:
-        """What minions hold, and whoever moves params."""
+        """What minions hold, and commands that move params."""
         return [claim for slot in self._slots for claim in slot.claims]
 
     def scan(self, state: State) -> Iterator[Entry]:

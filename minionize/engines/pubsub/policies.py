@@ -39,7 +39,7 @@ def policies_of(subscription: Any, names: Names, *, own: bool) -> list[Policy]:
     expires_s = _seconds(subscription.expiration_policy.ttl)
     if expires_s:
         add(Harm.LOSS, f"expires after {_time(expires_s)}",
-            "the service deletes it, with all that waits, once nobody pulled for so long",
+            "the service deletes it, with all that waits, when there was no pull for so long",
             f"{_UPDATE} {name} --expiration-period=never")  # fmt: skip
     if subscription.filter:
         add(Harm.LOSS, f"filter {subscription.filter}",

@@ -26,7 +26,7 @@ def asked_policies(
     """Those of the queue's topic; one that says that they are unknown, where they can't be asked
     for. `answer`: what the admin API has at a path."""
     if not place.admin:
-        return [_unknown("without admin= in the queue's URL nobody can be asked", "add it")]
+        return [_unknown("without admin= in the queue's URL they can't be asked for", "add it")]
     _, _, name = place.topic.partition("://")
     space = name.rpartition("/")[0]
     found: dict[str, Any] = {}
@@ -90,8 +90,8 @@ def policies_of(found: Mapping[str, Any], space: str, lease_s: float) -> list[Po
     ):
         after_s = _number(inactive.get("maxInactiveDurationSeconds"))
         add(Harm.DELAY, f"inactive topics are deleted after {after_s:,} s",
-            "topics of the queue go while they hold nothing; whoever feeds or works makes them "
-            "again, if the broker lets it",
+            "topics of the queue go while they hold nothing; feeders and minions make them "
+            "again, if the broker lets them",
             f"pulsar-admin namespaces remove-inactive-topic-policies {space}, or the mode "
             "delete_when_no_subscriptions")  # fmt: skip
     if found.get("schemaValidationEnforced") is True and found.get("schema"):

@@ -50,7 +50,7 @@ def exists(client: pulsar.Client, place: Place, topic: str = "") -> bool:
 
 def check_exists(client: pulsar.Client, place: Place) -> None:
     """NoSuchQueue if the queue's topics are missing. Where only its own is, the broker has deleted
-    it as inactive, while others hold something still: whoever subscribes makes it anew."""
+    it as inactive, while others hold something still: a new subscription makes it anew."""
     if exists(client, place):
         return
     if not any(exists(client, place, place.beside(kind)) for kind in ("dead", "back", "held")):

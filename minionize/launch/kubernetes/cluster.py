@@ -202,10 +202,6 @@ class Cluster:
         """Of the server."""
         return self._url
 
-    def jobs(self, names: Sequence[str]) -> list[JobSeen]:
-        """Those of them that are there."""
-        return [job for job in map(self.job, names) if job is not None]
-
     def job(self, name: str) -> JobSeen | None:
         """None if it is not there."""
         with self._said(f"read Job {name}", fine=[404]):

@@ -65,7 +65,7 @@ class FunctionCrew:
         lines: Callable[[str], None] = lambda line: None,
     ) -> None:
         """As of worker/programs.ProgramCrew. `results`: the folder for results that are large
-        (None: nobody keeps any result). Starts the processes that load the function;
+        (None: no result is kept). Starts the processes that load the function;
         `room` is 0 until one has it, and `wait` raises UsageError if it can't. `lines` takes
         warnings for a person."""
         self.slots = slots

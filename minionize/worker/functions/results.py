@@ -20,8 +20,8 @@ class Keeper:
     """Makes of what a function returned what its record says."""
 
     def __init__(self, folder: str | None) -> None:
-        """`folder`: for results that are large; made when there is one. None: nobody keeps any
-        result, so it is only noted that there was one."""
+        """`folder`: for results that are large; made when there is one. None: no
+        result is kept, and it is only noted that there was one."""
         self._folder = folder
 
     def keep(self, value: Any) -> str | Fields:
