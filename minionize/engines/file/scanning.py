@@ -42,6 +42,8 @@ class Scanner:
             self.head: Head = head
             records = room.head.slots()
         self._slots = [slots.decode(record) for record in records]
+        self._moved = False
+        """Some of what the snapshot names was gone when its turn came: it is in another state."""
 
     def claims(self) -> list[Claim]:
         """What minions hold, and commands that move params."""
@@ -68,16 +70,16 @@ class Scanner:
                 yield Batch(claim, max(0.0, wait_s))
 
     def _batches(self, source: str, folder: Folder) -> Iterator[tuple[Claim, float, float]]:
-        skip = folder[OFFSET]
         for number in range(folder[FIRST], folder[LAST] + 1):
             try:
                 index = self._texts.batch(source, number)
-            except NotVisible as error:
+            except (NotVisible, QueueDamaged) as error:
                 if self._is_gone(source, number):
-                    continue  # taken, or moved, since the snapshot
-                raise _not_visible(error) from error
+                    self._moved = True
+                    continue
+                raise _not_visible(error) if isinstance(error, NotVisible) else error from None
+            skip = folder[OFFSET] if number == folder[FIRST] else 0
             yield Claim(source, number, 0, ((skip, index.length),)), index.delay_s, index.due
-            skip = 0
 
     def _is_gone(self, source: str, number: int) -> bool:
         with self._room.head as head:
@@ -136,13 +138,17 @@ class Scanner:
     def _running(self) -> Iterator[Entry]:
         for slot in self._slots:
             for claim in slot.claims:
-                try:
-                    for record in self._records(claim):
-                        yield _entry(record, State.RUNNING, holder=slot.owner)
-                except EngineUnavailable:
-                    if not self._still_claimed(claim):
-                        continue
-                    raise
+                for record in self._held(claim):
+                    yield _entry(record, State.RUNNING, holder=slot.owner)
+
+    def _held(self, claim: Claim) -> Iterator[Record]:
+        """What a minion holds; nothing if that ended, and its file is gone, since the snapshot."""
+        try:
+            yield from self._records(claim)
+        except (EngineUnavailable, QueueDamaged):
+            if self._still_claimed(claim):
+                raise
+            self._moved = True
 
     def _still_claimed(self, claim: Claim) -> bool:
         with self._room.head:
@@ -172,11 +178,14 @@ class Scanner:
                 if claim.source == "p":
                     pieces += claim.pieces
                 else:
-                    single.extend(record.id for record in self._records(claim))
+                    single.extend(record.id for record in self._held(claim))
         for batch in self._returned():
             single.extend(record.id for record in self._records(batch.claim))
         single.extend(parse_record(line).id for line in self.dead_lines())
         pieces += self.purged_pieces()
+        if self._moved:  # what was there is done, or given back: this snapshot can't tell
+            yield from Scanner(self._room, self._texts).done_pieces()
+            return
         ordered = array("Q", sorted(single))
         pieces.sort()
         pieces.append((self.head.cursor, self.head.put + 1))
@@ -232,6 +241,8 @@ class Scanner:
         for batch in self._returned():
             entries = (_entry(one, State.WAITING) for one in self._records(batch.claim))
             self._collect(entries, wanted, found)
+        if wanted and self._moved:
+            return found | Scanner(self._room, self._texts).look_up([str(one) for one in wanted])
         for begin, end in self.purged_pieces():
             wanted = {number for number in wanted if not begin <= number < end}
         kept = sorted(number for number in wanted if number >= self.head.kept_id)
