@@ -14,9 +14,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from typing import Any
 
-from minionize.worker.output import above_standard, read_tail
+from minionize.worker.output import KEEP_SIZE, above_standard, fallocate, read_tail
 from minionize.worker.room import is_no_room
 
 RESERVE_BYTES = 1024 * 1024
@@ -29,7 +28,6 @@ _FULL_BYTES = 1024 * 1024
 """A disk with less room than this is full, where nothing can be reserved."""
 _PLENTY_BYTES = 256 * 1024 * 1024
 """With more room than this at each look, it was there between the looks as well."""
-_KEEP_SIZE = 0x01
 _OWNER = "user.minionize.param"
 _KNOWN_MOST = 100_000
 
@@ -117,7 +115,7 @@ class Draft:
 
     def _reserve(self, start: int, count: int) -> None:
         try:
-            _allocate(self.fd, start, count)
+            fallocate(self.fd, KEEP_SIZE, start, count)
         except OSError as error:
             if is_no_room(error):
                 error.filename = self.path
@@ -192,22 +190,3 @@ def failed(path: str) -> str:
     """Where the output of an attempt that failed is kept."""
     folder, name = os.path.split(path)
     return os.path.join(folder, os.fsdecode(os.fsencode(name)[:248]) + ".failed")
-
-
-_fallocate: Any = None
-
-
-def _allocate(fd: int, start: int, count: int) -> None:
-    """Reserve room on disk; the size of the file stays. OSError where that can't be."""
-    global _fallocate
-    # Slow to import, and only --stdout and --stderr need it.
-    import ctypes
-
-    if _fallocate is None:
-        try:
-            _fallocate = ctypes.CDLL(None, use_errno=True).fallocate64
-        except AttributeError as error:
-            raise OSError(errno.EOPNOTSUPP, "no fallocate") from error
-    if _fallocate(fd, _KEEP_SIZE, ctypes.c_int64(start), ctypes.c_int64(count)):
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))

@@ -8,12 +8,15 @@ takes no more disk than the reader is behind.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
+import functools
 import itertools
 import os
 import select
 import stat
 from collections.abc import Callable
+from typing import Any
 
 CHUNK = 256 * 1024
 UNREAD = "nobody reads it any more"
@@ -25,6 +28,9 @@ KEPT_BYTES = 64 * 1024
 """Of captured output: what is longer keeps its head and its tail, half of this each."""
 PUNCH_BYTES = 4 * 1024 * 1024
 """Space is given back to the disk in pieces of at least this."""
+KEEP_SIZE = 0x01
+"""A mode of `fallocate`: what is reserved is no part of the file yet."""
+_PUNCH_HOLE = 0x02
 _BLOCK = 4096
 _names = itertools.count()
 
@@ -131,14 +137,31 @@ def text_of_tail(raw: bytes, size: int) -> str:
 def punch(fd: int, start: int, length: int) -> None:
     """Free the disk space of a part of a file; its size stays. Where the file system can't, it
     is left as it is: the file is gone when the run ends."""
-    # Python has no fallocate with flags; ctypes is slow to import and only a flood needs it.
+    with contextlib.suppress(OSError):
+        fallocate(fd, KEEP_SIZE | _PUNCH_HOLE, start, length)
+
+
+def fallocate(fd: int, mode: int, start: int, length: int) -> None:
+    """The system call, which Python has without modes alone. OSError where it fails, or is not
+    there."""
     import ctypes
 
-    with contextlib.suppress(AttributeError, OSError):
-        keep_size_and_punch_hole = 0x01 | 0x02
-        ctypes.CDLL(None).fallocate(
-            fd, keep_size_and_punch_hole, ctypes.c_int64(start), ctypes.c_int64(length)
-        )
+    library = _library()
+    # musl has the second alone, and there its numbers have 64 bits as well.
+    call = getattr(library, "fallocate64", None) or getattr(library, "fallocate", None)
+    if call is None:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+    if call(fd, mode, ctypes.c_int64(start), ctypes.c_int64(length)):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+@functools.cache
+def _library() -> Any:
+    # Slow to import, and only a flood, --stdout and --stderr need it.
+    import ctypes
+
+    return ctypes.CDLL(None, use_errno=True)
 
 
 class Sink:

@@ -6,9 +6,11 @@ import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from minionize.worker import output
 from minionize.worker import spool as module
 from minionize.worker.output import TAIL_BYTES
 from minionize.worker.spool import ProgramSpool
@@ -74,3 +76,27 @@ def test_any_order_of_printing_passing_and_spilling(spool: ProgramSpool, seed: i
         else:
             spool.clear()
         assert spool.size() == 0
+
+
+@pytest.mark.parametrize("library", ["glibc", "musl", "none"])
+def test_room_is_reserved_and_given_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str
+) -> None:
+    """musl has no fallocate64; its fallocate takes 64 bits."""
+    if library != "glibc":
+        real = output._library()
+        calls = {"fallocate": real.fallocate64} if library == "musl" else {}
+        monkeypatch.setattr(output, "_library", lambda: SimpleNamespace(**calls))
+    with open(tmp_path / "file", "wb") as file:
+        file.write(b"x" * 8192)
+        file.flush()
+        if library == "none":
+            with pytest.raises(OSError, match="not supported"):
+                output.fallocate(file.fileno(), output.KEEP_SIZE, 0, 1 << 20)
+        else:
+            output.fallocate(file.fileno(), output.KEEP_SIZE, 0, 1 << 20)
+            assert os.fstat(file.fileno()).st_blocks * 512 >= 1 << 20
+        output.punch(file.fileno(), 0, 4096)
+        assert os.fstat(file.fileno()).st_size == 8192
+    expected = b"x" * 8192 if library == "none" else bytes(4096) + b"x" * 4096
+    assert (tmp_path / "file").read_bytes() == expected
