@@ -357,6 +357,16 @@ def _is_private(gid: int, uid: int) -> bool:
     return own and set(group.gr_mem) <= {user.pw_name, "root"}
 
 
+def user_name(uid: int) -> str:
+    """The name of a user, for people."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
+
+
 def can_be_replaced(path: str) -> bool:
     """Whether a user other than this one (and root) could put something else in the place of the
     folder `path`, or into it: what is run or written there by its name would be theirs. So it is

@@ -294,7 +294,7 @@ def _stopped(stopping: Stopping) -> Summary:
 
 def _scratch(options: EngineOptions) -> str:
     """A folder of this minion's own, for large results on their way."""
-    from minionize.worker.launching import spool_folder
+    from minionize.worker.output import spool_folder
 
     return os.path.join(spool_folder(options.env), f"minion-results-{options.minion_id}")
 

@@ -18,7 +18,7 @@ from minionize.engines.file.calls import Calls
 from minionize.errors import MinionizeError, NoSuchQueue, UsageError
 from minionize.settings import parsing
 from minionize.values import Harm
-from minionize.worker.launching import spool_folder
+from minionize.worker.output import spool_folder
 
 NAME = "minion doctor"
 

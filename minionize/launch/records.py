@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import NamedTuple
 
-from minionize.beneath import Beneath, NotFollowed, is_only_ours
+from minionize.beneath import Beneath, NotFollowed, is_only_ours, user_name
 from minionize.errors import UsageError
 from minionize.launch.values import Submitted
 
@@ -98,7 +98,7 @@ def recorded(
                     record = Record(name.removesuffix(".json"), _submitted(_read(place, name)))
                 except PermissionError:
                     with contextlib.suppress(FileNotFoundError):  # its owner forgot it just now
-                        others.add(_user(place.stat(name).st_uid))
+                        others.add(user_name(place.stat(name).st_uid))
                 except _Writable as error:
                     tell(f"{folder}/{name} is not believed: {error}")
                 except NotFollowed as error:
@@ -166,15 +166,6 @@ def _read(place: _Folder, name: str) -> Mapping[str, object]:
         if there.st_nlink > 1:
             raise _Writable("it has a second name elsewhere: remove it")
         return json.loads(file.read(_MOST_BYTES).decode())  # type: ignore[no-any-return]
-
-
-def _user(uid: int) -> str:
-    import pwd
-
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"user {uid}"
 
 
 def _plain(submitted: Submitted) -> Submitted:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 
-from minionize.beneath import is_only_ours
+from minionize.beneath import is_only_ours, user_name
 
 MOST_BYTES = 1024 * 1024
 """A file of settings is never larger; what is was named by mistake."""
@@ -39,7 +39,7 @@ def read_own_file(path: str) -> bytes | None:
     try:
         link = os.lstat(path)
         if stat.S_ISLNK(link.st_mode) and link.st_uid not in (os.geteuid(), 0):
-            raise LeftOut(_not_ours(path, f"it is a link of {_user(link.st_uid)}"))
+            raise LeftOut(_not_ours(path, f"it is a link of {user_name(link.st_uid)}"))
         # Before it is opened: to open a device may do something.
         kind = stat.S_IFMT(os.stat(path).st_mode)
         if kind != stat.S_IFREG:
@@ -72,21 +72,12 @@ def _check_ours(path: str, found: os.stat_result) -> None:
             return
         raise LeftOut(_not_ours(path, "it has a second name elsewhere"))
     if found.st_uid not in (os.geteuid(), 0):
-        raise LeftOut(_not_ours(path, f"it belongs to {_user(found.st_uid)}"))
+        raise LeftOut(_not_ours(path, f"it belongs to {user_name(found.st_uid)}"))
     raise LeftOut(f"{path} is left out: others may write it: chmod go-w {path}")
 
 
 def _not_ours(path: str, why: str) -> str:
     return f"{path} is left out: {why}: if you trust it, copy it into a folder of your own"
-
-
-def _user(uid: int) -> str:
-    import pwd
-
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"user {uid}"
 
 
 def _no_file(path: str, kind: int) -> str:

@@ -198,12 +198,7 @@ class Launcher:
             with open(path, "wb") as file:
                 file.write(data)
         except OSError as error:
-            why = os.strerror(error.errno or 0)
-            raise NotStarted(
-                VERDICTS[blame(error, ours=True)],
-                f"no room for its param in TMPDIR: {why}",
-                f"{path}: {why}: set TMPDIR to another folder",
-            ) from error
+            raise no_room("param", path, error) from error
         return path
 
     def close(self) -> None:
@@ -236,6 +231,16 @@ def _unfit(error: ValueError, env: Mapping[str, str] | None = None) -> NotStarte
         "no argument can hold it",
         f"the param holds {what}, which no argument of a program can: "
         "let the program read MINION_PARAM, or use --stdin",
+    )
+
+
+def no_room(what: str, path: str, error: OSError) -> NotStarted:
+    """The minion itself could not write `what` of a run to `path` in TMPDIR."""
+    why = os.strerror(error.errno or 0)
+    return NotStarted(
+        VERDICTS[blame(error, ours=True)],
+        f"no room for its {what} in TMPDIR: {why}",
+        f"{path}: {why}: set TMPDIR to another folder",
     )
 
 
@@ -285,11 +290,3 @@ def by_callback(error: Exception) -> NotStarted:
         return NotStarted(Verdict.FAILED, str(error))
     detail = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     return NotStarted(Verdict.FAILED, type(error).__name__, detail[-4096:])
-
-
-def spool_folder(env: Mapping[str, str]) -> str:
-    """Where files without a name can be made."""
-    for folder in (env.get("TMPDIR", ""), "/tmp", "/var/tmp", "."):
-        if folder and os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK):
-            return os.path.abspath(folder)
-    return "."

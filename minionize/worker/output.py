@@ -15,7 +15,7 @@ import itertools
 import os
 import select
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 CHUNK = 256 * 1024
@@ -33,6 +33,14 @@ KEEP_SIZE = 0x01
 _PUNCH_HOLE = 0x02
 _BLOCK = 4096
 _names = itertools.count()
+
+
+def spool_folder(env: Mapping[str, str]) -> str:
+    """Where files without a name can be made."""
+    for folder in (env.get("TMPDIR", ""), "/tmp", "/var/tmp", "."):
+        if folder and os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK):
+            return os.path.abspath(folder)
+    return "."
 
 
 def open_unlinked(folder: str) -> int:

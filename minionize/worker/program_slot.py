@@ -12,7 +12,7 @@ from minionize.contracts.crew import Flaw, Outcome, Verdict
 from minionize.values import Lease
 from minionize.worker.blame import blame
 from minionize.worker.draft import Draft, failed
-from minionize.worker.launching import VERDICTS, NotStarted
+from minionize.worker.launching import VERDICTS, NotStarted, no_room
 from minionize.worker.room import NO_ROOM, is_no_room
 from minionize.worker.spool import ProgramSpool, open_in_memory
 
@@ -130,12 +130,7 @@ class Slot:
                 data = data[os.write(self.stdin, data) :]
             os.lseek(self.stdin, 0, os.SEEK_SET)
         except OSError as error:
-            why = os.strerror(error.errno or 0)
-            raise NotStarted(
-                VERDICTS[blame(error, ours=True)],
-                f"no room for its input in TMPDIR: {why}",
-                f"{self._folder}: {why}: set TMPDIR to another folder",
-            ) from error
+            raise no_room("input", self._folder, error) from error
 
     def files_moved(self) -> None:
         """Its files of output are others now."""

@@ -21,9 +21,9 @@ from minionize.worker.delivery import BACKLOG
 from minionize.worker.guard import Guard
 from minionize.worker.hooks import Hooked
 from minionize.worker.judging import verdicts
-from minionize.worker.launching import Launcher, NotStarted, by_callback, spool_folder
+from minionize.worker.launching import Launcher, NotStarted, by_callback
 from minionize.worker.orphans import Orphans
-from minionize.worker.output import above_standard
+from minionize.worker.output import above_standard, spool_folder
 from minionize.worker.program_end import ProgramEnds
 from minionize.worker.program_output import ProgramOutput
 from minionize.worker.program_runs import LIVE_TICK_S, NO_PIDFD_TICK_S, TICK_S, ProgramRuns

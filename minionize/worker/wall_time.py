@@ -63,7 +63,7 @@ class WallTime:
         import subprocess
 
         from minionize.launch.environment import asking
-        from minionize.worker.launching import spool_folder
+        from minionize.worker.output import spool_folder
         from minionize.worker.spool import open_in_memory
 
         try:

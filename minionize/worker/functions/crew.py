@@ -25,12 +25,12 @@ from minionize.worker.functions.guarded import Guarded
 from minionize.worker.functions.hooks import Around
 from minionize.worker.functions.links import Links
 from minionize.worker.functions.nursery import Nursery
-from minionize.worker.functions.passing import Output, spool_folder
+from minionize.worker.functions.passing import Output
 from minionize.worker.functions.records import ended_by
 from minionize.worker.functions.sharing import batch, order, shares, without
 from minionize.worker.functions.slot import Slot
 from minionize.worker.guard import Guard
-from minionize.worker.output import Sink
+from minionize.worker.output import Sink, spool_folder
 
 TICK_S = 0.02
 """How often outcomes of a batch that goes on are read, and live output is passed on."""

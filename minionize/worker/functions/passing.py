@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from minionize.worker.functions.slot import Slot
 from minionize.worker.limits import limits
@@ -67,11 +66,3 @@ class Output:
         """Let go of what was opened for it."""
         for sink in self._sinks:
             sink.close()
-
-
-def spool_folder(env: Mapping[str, str]) -> str:
-    """Where files without a name can be made."""
-    for folder in (env.get("TMPDIR", ""), "/tmp", "/var/tmp", "."):
-        if folder and os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK):
-            return os.path.abspath(folder)
-    return "."
