@@ -118,3 +118,7 @@ def test_decoders_have_names() -> None:
     assert envelope.checked_decoder(" JSON ", "x") == "json"
     with pytest.raises(UsageError, match="PULSAR_DECODER: there is no decoder 'yaml': use"):
         envelope.checked_decoder("yaml", "PULSAR_DECODER")
+
+
+def test_what_is_no_envelope_is_told_with_its_reason_and_detail() -> None:
+    assert str(Undecodable("no JSON", "at 3", b"{")) == "no JSON (at 3)"

@@ -264,6 +264,10 @@ def test_open_pieces_are_the_runs(flags: list[bool], start: int) -> None:
     assert all(before[1] < after[0] for before, after in pairwise(found))
 
 
+def test_a_slot_that_was_never_used_is_older_than_every_life() -> None:
+    assert decode("").generation == 0 < Head().lives + 1
+
+
 def test_a_queue_that_is_removed_while_it_is_in_use(tmp_path: Path) -> None:
     head_file = made(tmp_path)
     with head_file:

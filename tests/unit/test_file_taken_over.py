@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +11,9 @@ import pytest
 
 from minionize.contracts.engine import EngineOptions
 from minionize.engines.file import open_engine, open_queue
+from minionize.engines.file.locking import LockTaken
 from minionize.engines.file.minion import FileEngine
+from minionize.errors import EngineUnavailable
 from minionize.testing.backend import ManualClock
 from minionize.values import Lease
 
@@ -97,6 +101,65 @@ def test_one_that_came_back_and_leases_is_told_of_pause_and_stop(bench: Bench) -
     assert not slow.lease(1, 0.3)
     assert (slow.orders().paused, slow.orders().stops) == (True, 1)
     queue.close()
+
+
+@pytest.mark.parametrize("doomed", [1, 3])
+def test_one_who_finds_the_lock_taken_waits_for_it_once_however_many_are_dead(
+    bench: Bench, doomed: int
+) -> None:
+    """Their params come back when it is free."""
+    held = []
+    for number in range(doomed):
+        minion = bench.minion(f"doomed{number}")
+        held += minion.lease(1, 0.0)
+        bench.die(minion)
+    heir, other = bench.minion("heir"), bench.minion("other")
+    with heir.room.head as head:
+        planned = heir._sweeper.plan(head)
+    begin = bench.clock.monotonic()
+    with other.room.head, pytest.raises(LockTaken):
+        heir._sweeper.go(planned)
+    patience_s = heir.room.head.patience_s
+    assert patience_s <= bench.clock.monotonic() - begin < 1.9 * patience_s
+    back: list[Lease] = []
+    for _ in range(8):
+        bench.clock.advance(1.0)
+        back += heir.lease(9, 0.0)
+    assert {lease.id for lease in held} <= {lease.id for lease in back}
+
+
+def test_what_is_not_marked_is_acked_without_a_visit(bench: Bench) -> None:
+    minion = bench.minion("one")
+    marked, *others = minion.lease(3, 0.0)
+    minion.started([marked])
+    trips = minion.room.calls.lock_trips
+    minion.ack(others)
+    assert minion.room.calls.lock_trips == trips
+    minion.ack([marked])
+    assert minion.room.calls.lock_trips == trips + 1
+
+
+def test_a_journal_that_could_not_be_written_is_opened_anew(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A descriptor whose file is lost, as on a network file system, never works again."""
+    minion = bench.minion("one")
+    first, second, third = minion.lease(3, 0.0)
+    minion.started([first])
+    used = minion._member._journal
+
+    def fails(fd: int) -> None:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(minion.room.calls, "sync", fails)
+        with pytest.raises(EngineUnavailable, match="/journal"):
+            minion.started([second])
+    assert not Path(f"/proc/self/fd/{used}").exists()
+    minion.started([third])
+    bench.die(minion)
+    back = bench.let_pass(2 * LEASE_S, bench.minion("heir"))
+    assert {lease.id: lease.crashes for lease in back}[third.id] == 1
 
 
 @pytest.mark.parametrize("foreign", [0, 1, 3])

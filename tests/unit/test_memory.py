@@ -39,6 +39,16 @@ def test_done_params_are_only_counted_where_told_so(name: str) -> None:
         queue.requeue(None, State.DONE)
 
 
+def test_a_lease_waits_for_what_is_put_meanwhile(name: str) -> None:
+    queue = memory.open_queue(name, OPTIONS)
+    queue.put([])
+    engine = memory.open_engine(name, OPTIONS)
+    feeder = threading.Timer(0.2, queue.put, [["late"]])
+    feeder.start()
+    assert [lease.param for lease in engine.lease(1, 60.0)] == ["late"]
+    feeder.join()
+
+
 def test_a_full_queue_lets_its_feeder_wait(name: str) -> None:
     queue = memory.open_queue(f"{name}?keep=0&most=10", OPTIONS)
     queue.put([0])

@@ -49,6 +49,18 @@ def test_told_to_stop_it_gives_back_what_runs(make: Make) -> None:
     assert [entry.attempt for entry in made.queue.scan(State.WAITING)] == [1, 1]
 
 
+def test_what_is_given_back_is_counted_whether_it_ran_or_waited(make: Make) -> None:
+    def does(lease: Lease) -> Outcome | None:
+        return done(lease) if lease.param < 50 else None
+
+    made = make(does, range(100), slots=2)
+    threading.Timer(0.5, made.stopping.request, ["SIGTERM", 15]).start()
+    summary = made.run()
+    told = made.events.kinds().count("give_back")
+    assert summary.given_back == told > 2
+    assert made.queue.stats().waiting == 50
+
+
 def test_after_int_it_says_that_it_should_die_of_it(make: Make) -> None:
     made = make(lambda lease: None, [0])
     made.stopping.request("SIGINT", 2)

@@ -7,7 +7,7 @@ import pytest
 from minionize.errors import EngineUnavailable
 from minionize.testing import ManualClock
 from minionize.worker.pace import Pace
-from minionize.worker.taking import QUIET_S, Taking
+from minionize.worker.taking import FIRST_RETRY_S, QUIET_S, Taking
 
 RECONNECT_S = 60.0
 ERROR = EngineUnavailable("the disk is full")
@@ -43,6 +43,19 @@ def test_it_counts_once_something_else_worked() -> None:
     assert not bench.taking.waits()
     assert bench.fails()
     assert len(bench.said) == 1
+
+
+def test_the_pauses_between_tries_grow_up_to_a_quarter_of_the_patience() -> None:
+    bench = Bench()
+    bench.fails()
+    bench.taking.else_works()
+    pauses = []
+    for _ in range(12):
+        bench.fails(holds=True)
+        pauses.append(bench.taking.retry_at - bench.clock.monotonic())
+        bench.clock.advance(pauses[-1])
+    assert pauses[0] <= FIRST_RETRY_S < min(pauses[-4:])
+    assert max(pauses) <= RECONNECT_S / 4
 
 
 def test_one_that_holds_nothing_gives_up_in_the_end() -> None:
