@@ -108,7 +108,7 @@ def test_one_who_finds_the_lock_taken_waits_for_it_once_however_many_are_dead(
     bench: Bench, doomed: int
 ) -> None:
     """Their params come back when it is free."""
-    held = []
+    held: list[Lease] = []
     for number in range(doomed):
         minion = bench.minion(f"doomed{number}")
         held += minion.lease(1, 0.0)
