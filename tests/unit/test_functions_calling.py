@@ -216,7 +216,7 @@ def test_batches() -> None:
     st.integers(0, 200),
 )
 def test_shares_are_whole_and_even(loads: list[int], count: int) -> None:
-    slots = [Slot(index, "/tmp") for index in range(len(loads))]
+    slots = [Slot(index, "/tmp", False) for index in range(len(loads))]
     try:
         for slot, load in zip(slots, loads, strict=True):
             slot.queue.extend(Lease("q", "1") for _ in range(load))

@@ -46,6 +46,8 @@ class Nursery:
         """
         if not sys.executable:
             raise UsageError("functions need a Python interpreter to run in: use --inline")
+        self.name = callback.name
+        """Of the function, for people."""
         origin = callback.origin()
         told = {
             **told,

@@ -1,13 +1,8 @@
-"""One slot of a function crew: the minion's side of a child, and what the child was given."""
+"""One slot of a function crew: what its child was given, and what became of that."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import fcntl
 import operator
-import os
-import socket
 from collections import deque
 from collections.abc import Iterator
 from typing import Any
@@ -16,10 +11,9 @@ from minionize.contracts.crew import Outcome, Verdict
 from minionize.values import Lease
 from minionize.worker.functions import outcomes as outcomes_of
 from minionize.worker.functions import records
-from minionize.worker.functions.board import BOARD_BYTES, Board
+from minionize.worker.functions.child_ends import ChildEnds
 from minionize.worker.functions.wire import HEADER
 from minionize.worker.limits import limits
-from minionize.worker.output import Spool, open_unlinked
 from minionize.worker.room import NO_ROOM
 
 FRAMES = 2
@@ -33,25 +27,17 @@ HAND_BYTES = 16 << 20
 _ID, _TEXT, _ATTEMPT = map(operator.attrgetter, ("id", "text", "attempt"))
 
 
-class Slot:
+class Slot(ChildEnds):
     """Leases go `pending` -> `queue` (sent to the child) -> outcomes, always in order."""
 
-    def __init__(self, index: int, scratch: str) -> None:
+    def __init__(self, index: int, scratch: str, capture: bool) -> None:
+        """`scratch`: a folder for files without a name. `capture`: outcomes have what their runs
+        wrote."""
+        super().__init__(scratch)
         self.index = index
-        self.out = Spool(scratch)
-        self.err = Spool(scratch)
-        self.out_end = self.err_end = 0
-        """Sizes of the two at the end of the last run that wrote something."""
-        self._scratch = scratch
-        self.birth = 0
+        self._capture = capture
         self.rounds = 0
         """Of the guard, when the child was born."""
-        self.pid = 0
-        """0 while there is no child, or its birth was not told yet."""
-        self.link: socket.socket | None = None
-        self.loaded = False
-        """Whether the child has its function."""
-        self._board: Board | None = None
         self._record_bytes = 16
         """Of one run, lately."""
         self.queue: deque[Lease] = deque()
@@ -59,16 +45,12 @@ class Slot:
         """Runs that ended in this child."""
         self._frames: deque[list[float]] = deque()
         """[leases left, time sent] of the batches that the queue consists of."""
-        self.unanswered = 0
-        """Batches that the child has not called over."""
         self.pending: deque[tuple[float, list[Lease]]] = deque()
         """Batches that were not sent yet, and since when."""
-        self.unsent = b""
         self.began: float | None = None
         """When the run at the head of the queue began; None while none has."""
         self.doom: tuple[Lease, Verdict, str] | None = None
         """Which run its child is being killed for, and what that makes of it."""
-        self.revoked = False
         self.stillborn = 0
         """Children in a row that died before they ran anything."""
 
@@ -132,38 +114,6 @@ class Slot:
 
     # -- the child ---------------------------------------------------------------------------
 
-    def conceive(self) -> list[int]:
-        """New ends for a new child; returns the child's: link, board, records, stdout, stderr.
-        The caller sends them off and closes the first. OSError if the machine has no room."""
-        self.birth += 1
-        self.pid = self._ran = 0
-        self.loaded = False
-        with contextlib.ExitStack() as undo:
-            link, theirs = socket.socketpair()
-            undo.callback(link.close)
-            undo.callback(theirs.close)
-            board = self._memory("board")
-            undo.callback(os.close, board)
-            noted = self._memory("records")
-            undo.callback(os.close, noted)
-            if os.write(board, bytes(BOARD_BYTES)) < BOARD_BYTES:
-                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))  # ulimit -f
-            self._board = Board(board, noted)
-            undo.pop_all()
-        link.setblocking(False)
-        self.link = link
-        return [theirs.detach(), board, noted, self.out.fd, self.err.fd]
-
-    def _memory(self, name: str) -> int:
-        """A file in memory (half the time per write) where the C library can; at most a few
-        MiB."""
-        try:
-            fd = os.memfd_create(name, os.MFD_CLOEXEC)
-        except (AttributeError, OSError):
-            return open_unlinked(self._scratch)
-        fcntl.fcntl(fd, fcntl.F_SETFL, os.O_APPEND)
-        return fd
-
     def send(self, now: float) -> None:
         """Send what is pending, as far as the child may have it."""
         board = self._board
@@ -191,30 +141,6 @@ class Slot:
             first = board.give(len(leases))
             self.unsent = HEADER.pack(first, len(leases), len(texts), len(meta)) + texts + meta
             self.flush()
-
-    def flush(self) -> None:
-        """Send on what the socket did not take at once."""
-        try:
-            while self.unsent and self.link is not None:
-                self.unsent = self.unsent[self.link.send(self.unsent) :]
-        except BlockingIOError:
-            return
-        except OSError:
-            self.unsent = b""  # it died: the zygote will say so
-
-    def answered(self) -> None:
-        """Read the bytes that say that batches are over."""
-        if self.link is None:
-            return
-        try:
-            over = len(self.link.recv(64))
-        except BlockingIOError:
-            return
-        except OSError:
-            over = 0
-        self.unanswered = max(0, self.unanswered - over)
-        if not self.unanswered:
-            self.revoked = False
 
     def take_back(self) -> list[Lease]:
         """The leases that wait behind the current one, which now will never be started."""
@@ -259,18 +185,16 @@ class Slot:
 
     # -- outcomes ----------------------------------------------------------------------------
 
-    def harvest(self, outcomes: list[Outcome], capture: bool) -> None:
+    def harvest(self, outcomes: list[Outcome]) -> None:
         """Append the outcomes that the child noted down since the last time."""
         while self._board is not None:
             entries, told = self._board.read()
             if not entries:
                 return
             self._record_bytes = self._board.record_bytes if told else 16
-            self._decode(entries, deque(told), outcomes, capture)
+            self._decode(entries, deque(told), outcomes)
 
-    def _decode(
-        self, entries: list[float], told: deque[Any], outcomes: list[Outcome], capture: bool
-    ) -> None:
+    def _decode(self, entries: list[float], told: deque[Any], outcomes: list[Outcome]) -> None:
         at = 0
         while at < len(entries):
             if self.began is None:  # the next batch
@@ -281,9 +205,9 @@ class Slot:
             ends = entries[at : at + int(frame[0])]
             leases = [self.queue.popleft() for _ in ends]
             if told:
-                outcomes += self._told(leases, ends, told, capture)
+                outcomes += self._told(leases, ends, told)
             else:
-                output = "" if capture else None
+                output = "" if self._capture else None
                 outcomes += outcomes_of.plain(leases, self.index, self.began, ends, output)
             self.began = abs(ends[-1])
             at += len(ends)
@@ -294,24 +218,22 @@ class Slot:
                 self.began = None
         self.stillborn = 0
 
-    def _told(
-        self, leases: list[Lease], ends: list[float], told: deque[Any], capture: bool
-    ) -> Iterator[Outcome]:
+    def _told(self, leases: list[Lease], ends: list[float], told: deque[Any]) -> Iterator[Outcome]:
         """What became of these, of which some have a record."""
         began = self.began or 0.0
+        silent = "" if self._capture else None
         for lease, entry in zip(leases, ends, strict=True):
             ended = abs(entry)
             record = told.popleft() if entry < 0.0 else None
             if isinstance(record, list):
-                yield self._more(lease, record, ended - began, capture)
+                yield self._more(lease, record, ended - began)
             else:
-                output = "" if capture else None
-                yield outcomes_of.returned(lease, self.index, ended - began, record, output)
+                yield outcomes_of.returned(lease, self.index, ended - began, record, silent)
             began = ended
 
-    def _more(self, lease: Lease, record: list[Any], seconds: float, capture: bool) -> Outcome:
+    def _more(self, lease: Lease, record: list[Any], seconds: float) -> Outcome:
         out_end, err_end, told = record
-        stdout, stderr = self._written(out_end, err_end) if capture else (None, None)
+        stdout, stderr = self.written(out_end, err_end) if self._capture else (None, None)
         self.out_end, self.err_end = out_end, err_end
         fields = records.Fields(**told)
         verdict = Verdict(fields.verdict)
@@ -338,36 +260,27 @@ class Slot:
             result_file=fields.result_file,
         )
 
-    def _written(self, out_end: int, err_end: int) -> tuple[str, str]:
-        """What the run that ended here wrote to stdout and to stderr."""
-        return (
-            records.excerpt(self.out.fd, self.out_end, out_end),
-            records.excerpt(self.err.fd, self.err_end, err_end),
-        )
-
-    def bury(
-        self, told: dict[str, Any], now: float, outcomes: list[Outcome], capture: bool
-    ) -> None:
+    def bury(self, told: dict[str, Any], now: float, outcomes: list[Outcome]) -> None:
         """The child died as the zygote told. Appends the outcome of the run that it was in, if
         any; what waited behind it is pending again."""
         rest = self.take_back()
-        self.harvest(outcomes, capture)  # it may have lived on until here
+        self.harvest(outcomes)  # it may have lived on until here
         if self.queue:
             lease = self.queue.popleft()
             if self.doom is not None and self.doom[0] is not lease:
                 # The one that we wanted to end was faster, and its successor got the signal.
                 rest.insert(0, lease)
             else:
-                outcomes.append(self._crashed(lease, told, now, capture))
+                outcomes.append(self._crashed(lease, told, now))
             self.stillborn = 0
         else:
             self.stillborn += 1
         self.out_end, self.err_end = self.out.size(), self.err.size()
-        self._part()
+        self.part()
         if rest:
             self.pending.appendleft((now, rest))
 
-    def _crashed(self, lease: Lease, told: dict[str, Any], now: float, capture: bool) -> Outcome:
+    def _crashed(self, lease: Lease, told: dict[str, Any], now: float) -> Outcome:
         verdict, status = Verdict.FAILED, told["status"]
         reason = records.ended_by(status)
         if self.doom is not None:
@@ -379,7 +292,7 @@ class Slot:
         out_end, err_end = self.out.size(), self.err.size()
         if verdict is Verdict.FAILED and limits.cut(max(out_end, err_end)):
             verdict, reason = Verdict.UNABLE, NO_ROOM
-        stdout, stderr = self._written(out_end, err_end) if capture else (None, None)
+        stdout, stderr = self.written(out_end, err_end) if self._capture else (None, None)
         return Outcome(
             lease,
             verdict,
@@ -395,19 +308,12 @@ class Slot:
             stderr=stderr,
         )
 
-    def _part(self) -> None:
-        """Close the ends of a child that is gone."""
-        if self.link is not None:
-            self.link.close()
-            self.link = None
-        if self._board is not None:
-            self._board.close()
-            self._board = None
-        self.pid = self.unanswered = 0
+    def part(self) -> None:
+        """Close the ends of a child that is gone; its queue is empty."""
+        super().part()
         self._frames.clear()
-        self.unsent = b""
+        self._ran = 0
         self.began = self.doom = None
-        self.revoked = self.loaded = False
 
     def clear_output(self) -> None:
         """Empty the files of output, if the child is idle and all is passed on."""
@@ -417,9 +323,3 @@ class Slot:
         self.out.clear()
         self.err.clear()
         self.out_end = self.err_end = 0
-
-    def close(self) -> None:
-        """Let go of everything; what it held is nobody's business any more."""
-        self._part()
-        self.out.close()
-        self.err.close()
