@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
-import time
 from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
@@ -17,18 +15,12 @@ from minionize.engines.pubsub.aside import SURELY_ASIDE_S, Aside
 from minionize.engines.pubsub.held import Held, Holdings, ack_id_of, by_subscription
 from minionize.engines.pubsub.making import DEADLINE_LEAST_S, checked, complete, deadline_of
 from minionize.engines.pubsub.names import Names
-from minionize.engines.pubsub.wire import PULL_MOST, Call, Letter, Wire
-from minionize.errors import EngineUnavailable
+from minionize.engines.pubsub.pulls import Pulls
+from minionize.engines.pubsub.wire import PULL_MOST, Letter, Wire
 from minionize.values import Failure, Lease, Orders, Policy, Stats
-
-_log = logging.getLogger(__name__)
 
 TRAITS = Traits(counts=False, scans=False, steers=False)
 _RPC_LEAST_S, _RPC_MOST_S = 5.0, 15.0
-_NOTHING_AGAIN_S = 0.02
-"""After a look that found nothing, the next one that may not wait, doubling up to the most."""
-_NOTHING_MOST_S = 0.5
-_POLL_S = 0.02
 
 
 class PubsubEngine:
@@ -70,13 +62,9 @@ class PubsubEngine:
         self._brief: list[Held] = []
         """Those of them that are not leased yet for as long as we want."""
         self._acks = Acks(self.wire)
-        self._pending: Call | None = None
-        self._pending_at = 0.0
-        """When the answer to the pending pull came."""
+        self._pulls = Pulls(self.wire, self._clock, self._accept)
         self._kept_before: set[Held] = set()
         """Those that were ready at the last beat."""
-        self._nothing_s = 0.0
-        self._look_at = 0.0
         self._closed = False
 
     # ---- leasing
@@ -91,7 +79,7 @@ class PubsubEngine:
             self._aside.look(self._clock.monotonic())
             self._take_orphans()
             if not self._suspects and not self._ready:
-                self._pull(limit, wait_s)
+                self._pulls.get(limit, wait_s)
         finally:
             self._acks.end(acks)
         return self._hand_out(limit)
@@ -111,53 +99,14 @@ class PubsubEngine:
             out.append(held.lease())
         return out
 
-    def _pull(self, limit: int, wait_s: float) -> None:
-        """Ask the subscription, waiting for `wait_s` at most."""
-        if wait_s <= 0 and self._pending is None:
-            sent_s = self._clock.monotonic()
-            if sent_s < self._look_at:
-                return
-            received = self.wire.pull(self._names.subscription, min(limit, PULL_MOST))
-            self._accept(received, sent_s)
-            self._nothing_s = (
-                0.0 if received else min(_NOTHING_MOST_S, 2 * self._nothing_s or _NOTHING_AGAIN_S)
-            )
-            self._look_at = sent_s + self._nothing_s
-            return
-        until = time.monotonic() + wait_s  # the service waits, whatever `options.clock` is
-        if not self.wire.waits:
-            self._poll(limit, until)
-            return
-        while True:
-            if self._pending is None:
-                self._pending = self.wire.send_pull(self._names.subscription, limit)
-                self._pending.on_end(self._note_answer)
-            if not self._pending.ended(max(0.0, until - time.monotonic())):
-                # It stays: what the service sends to a pull that is given up is lost for a lease.
-                return
-            pending, self._pending = self._pending, None
-            received = self.wire.answered(pending)
-            self._accept(received, self._pending_at or self._clock.monotonic())
-            if self._ready or self._suspects or time.monotonic() >= until:
-                return
+    def _accept(self, received: Sequence[Any], at_s: float) -> bool:
+        """Messages of the subscription, leased since `at_s`, become ready. Returns whether any
+        is."""
+        if received:
+            self._make_ready(received, at_s)
+        return bool(self._ready or self._suspects)
 
-    def _poll(self, limit: int, until: float) -> None:
-        """Ask again and again until something came, or that time."""
-        while True:
-            sent_s = self._clock.monotonic()
-            self._accept(self.wire.pull(self._names.subscription, limit), sent_s)
-            left_s = until - time.monotonic()
-            if self._ready or self._suspects or left_s <= 0:
-                return
-            time.sleep(min(_POLL_S, left_s))
-
-    def _note_answer(self) -> None:
-        self._pending_at = self._clock.monotonic()
-
-    def _accept(self, received: Sequence[Any], at_s: float) -> None:
-        """Messages of the subscription, leased since `at_s`, become ready."""
-        if not received:
-            return
+    def _make_ready(self, received: Sequence[Any], at_s: float) -> None:
         names, holdings = self._names, self._holdings
         expires_s = at_s + self._first_s
         new: list[Held] = []
@@ -308,7 +257,7 @@ class PubsubEngine:
         """See contracts.engine."""
         self._aside.ask_again()
         self._acks.flush()
-        self._take_pending()
+        self._pulls.take_pending()
         now_s = self._clock.monotonic()
         self._renew(self._holdings.mine(leases, now_s) + self._kept(now_s))
         return [
@@ -376,7 +325,7 @@ class PubsubEngine:
         self._closed = True
         try:
             self._acks.flush()
-            self._take_pending()
+            self._pulls.take_pending()
             now_s = self._clock.monotonic()
             held = [each for each in self._holdings.everything() if each.expires_s > now_s]
             self.nack([each.lease() for each in held], charge=False)
@@ -390,21 +339,8 @@ class PubsubEngine:
 
         return policies_of(self._subscription, self._names, own=True)
 
-    def _take_pending(self) -> None:
-        """What came when nobody waited any more goes back with the rest."""
-        pending = self._pending
-        if pending is None or not pending.ended(0.0):
-            return
-        self._pending = None
-        try:
-            self._accept(self.wire.answered(pending), self._pending_at)
-        except EngineUnavailable as error:
-            _log.debug("%s: the last pull failed: %s", self.url, error)
-
     def abandon(self) -> None:
         """As if this process had been killed: nothing is given back."""
         self._closed = True
-        if self._pending is not None:
-            self._pending.cancel()
-            self._pending = None
+        self._pulls.cancel()
         self.wire.close()
