@@ -29,6 +29,7 @@ _FULL_BYTES = 1024 * 1024
 _PLENTY_BYTES = 256 * 1024 * 1024
 """With more room than this at each look, it was there between the looks as well."""
 _OWNER = "user.minionize.param"
+_FAILED = "user.minionize.failed"
 _KNOWN_MOST = 100_000
 
 
@@ -150,8 +151,18 @@ class Draft:
             size = os.fstat(self.fd).st_size
             if size:
                 os.ftruncate(self.fd, size)
+                with contextlib.suppress(OSError):
+                    os.setxattr(self.fd, _FAILED, b"1")
                 os.replace(self._draft, failed(self.path))
         self.drop()
+
+    def drop_failed(self, *, known: bool) -> None:
+        """Remove what an attempt that failed left. `known`: there was one. After `minion retry`
+        attempts count from 1 again: then only a file that a minion marked is one."""
+        path = failed(self.path)
+        with contextlib.suppress(OSError):
+            if known or os.getxattr(path, _FAILED):
+                os.unlink(path)
 
     def drop(self) -> None:
         """Remove it."""

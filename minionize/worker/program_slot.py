@@ -11,7 +11,7 @@ from minionize.contracts.callback import Invocation
 from minionize.contracts.crew import Flaw, Outcome, Verdict
 from minionize.values import Lease
 from minionize.worker.blame import blame
-from minionize.worker.draft import Draft, failed
+from minionize.worker.draft import Draft
 from minionize.worker.launching import VERDICTS, NotStarted, no_room
 from minionize.worker.room import NO_ROOM, is_no_room
 from minionize.worker.spool import ProgramSpool, open_in_memory
@@ -168,11 +168,9 @@ class Slot:
             self.draft_out = self.draft_err = None
         if outcome.verdict is not Verdict.DONE:
             return outcome
-        if outcome.lease.attempt > 1:
-            for draft in (self.draft_out, self.draft_err):
-                if draft is not None:
-                    with contextlib.suppress(OSError):
-                        os.unlink(failed(draft.path))
+        for draft in (self.draft_out, self.draft_err):
+            if draft is not None:
+                draft.drop_failed(known=outcome.lease.attempt > 1)
         owner = f"{self._campaign} {outcome.lease.id}"
         try:
             if self.draft_err is not None and self.draft_err is not self.draft_out:

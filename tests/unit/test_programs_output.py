@@ -100,6 +100,21 @@ def test_a_file_appears_whole_and_only_at_a_good_end(
     assert sorted(folder.iterdir()) == [err, out]
 
 
+def test_a_good_attempt_removes_what_a_failed_one_left_whatever_its_number(
+    run: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    """After `minion retry` attempts count from 1 again."""
+    out, mine = tmp_path / "out", tmp_path / "mine"
+    run("echo bad; exit 1", stdout=str(out))
+    assert (tmp_path / "out.failed").read_text() == "bad\n"
+    run("echo good", stdout=str(out))
+    assert out.read_text() == "good\n"
+    assert not (tmp_path / "out.failed").exists()
+    (tmp_path / "mine.failed").write_text("no minion wrote this")
+    run("echo good", stdout=str(mine))
+    assert (tmp_path / "mine.failed").exists()
+
+
 def test_both_streams_may_share_a_file(run: Callable[..., Outcome], tmp_path: Path) -> None:
     both = str(tmp_path / "both")
     run("echo one; echo two >&2; echo three", stdout=both, stderr=both)
