@@ -50,6 +50,8 @@ class Faults:
     """Rows of which the output was asked for, and none is in the report."""
     no_json: int = 0
     """Rows whose output was to be JSON, and is not."""
+    cut: int = 0
+    """Rows whose output was to be JSON, of which only a part was kept."""
     files: dict[str, str] = field(default_factory=dict)
     """Files that could not be read (to the end), and why."""
 
@@ -63,8 +65,13 @@ class Faults:
         if self.without_output:
             told.append(
                 f"{self.without_output} rows have no output: their runs printed nothing, or their "
-                "minions kept none (--no-capture, another reporter): minion retry --done and "
-                "minionize --capture run them again"
+                "minions kept none (--no-capture, another reporter): put them back to work (minion "
+                "retry --done; on a broker feed them again), then minionize --capture keeps it"
+            )
+        if self.cut:
+            told.append(
+                f"{self.cut} rows have output of which only a part was kept, so it is no JSON: "
+                "minionize --capture keeps 64 KiB, --stdout FILE all of it"
             )
         if self.no_json:
             told.append(

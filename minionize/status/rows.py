@@ -25,6 +25,8 @@ OURS = ("_id", "_status", "_attempt", "_seconds", "_host", "_reason")
 OUTPUTS = ("_stdout", "_stderr")
 LOST = "_lost"
 """What became of a result that is not there, in rows that had one."""
+_LEFT_OUT = re.compile(r"\[\.\.\. (?:about )?\d+ bytes left out \.\.\.\]")
+"""What stands in output of which only a part was kept."""
 _BATCH = 10_000
 """Runs whose params are looked up together: where they were put in many small portions, each look
 opens as many files."""
@@ -189,7 +191,10 @@ def _rows(
         elif event.stdout is None:
             faults.without_output += want.output or (want.parse_output and result is None)
         elif want.parse_output and result is None:
-            faults.no_json += 1
+            if _LEFT_OUT.search(event.stdout):
+                faults.cut += 1
+            else:
+                faults.no_json += 1
         yield make_row(param, result, _with_output(ours, event, want))
 
 

@@ -132,10 +132,12 @@ class ProgramSpool(Pages):
         size = self.size()
         if size <= END_BYTES:
             return self._text(0, size)
+        mark = f"[... about {size - END_BYTES} bytes left out ...]"
         text = self._text(size - END_BYTES, END_BYTES)
         if "\n" in text[:-1]:
-            text = text[text.index("\n") + 1 :]
-        return f"[... about {size - END_BYTES} bytes left out ...]\n{text}"
+            return f"{mark}\n{text[text.index(chr(10)) + 1 :]}"
+        # The end of a line must not look like a line, which may read as another number.
+        return mark + text
 
     def kept(self, most: int = KEPT_BYTES) -> str:
         """All of it, or head and tail, as text."""
@@ -143,8 +145,10 @@ class ProgramSpool(Pages):
         if size <= most:
             return self._text(0, size)
         half = most // 2
-        left_out = f"\n[... {size - most} bytes left out ...]\n"
-        return self._text(0, half) + left_out + self._text(size - half, half)
+        tail = self._text(size - half, half)
+        line_end = "\n" if "\n" in tail[:-1] else ""
+        left_out = f"\n[... {size - most} bytes left out ...]{line_end}"
+        return self._text(0, half) + left_out + tail
 
     def _text(self, start: int, count: int) -> str:
         raw = b""

@@ -76,6 +76,24 @@ def test_output_that_is_no_json_is_said(run: Run, tmp_path: Path) -> None:
     assert "1 rows have output that is no JSON" in rows(run, "--parse", "json")[1]
 
 
+def test_json_of_which_only_a_part_was_kept_is_said(run: Run, tmp_path: Path) -> None:
+    put(tmp_path, 1)
+    run("sh", "-c", "seq 5000 | tr '\\n' ,; echo", "x", "{}")
+    found, said = rows(run, "--parse", "json")
+    assert len(found) == 1 and "result" not in found[0]
+    assert "1 rows have output of which only a part was kept" in said and "--capture" in said
+
+
+@pytest.mark.parametrize(("option", "digits"), [("--no-quiet", 4200), ("--capture", 66_000)])
+def test_the_end_of_a_long_number_is_no_number(
+    run: Run, tmp_path: Path, option: str, digits: int
+) -> None:
+    put(tmp_path, 1)
+    run(option, "sh", "-c", f"printf '%0{digits}d\\n' 7 | tr 0 1", "x", "{}")
+    (row,), said = rows(run, "--parse", "json")
+    assert "result" not in row and "only a part was kept" in said
+
+
 # -- captured output without a place for it ---------------------------------------------------
 
 
