@@ -58,8 +58,10 @@ def _head(view: Overview, width: int) -> Iterator[str]:
         yield f"{'█' * filled}{'░' * (bar - filled)} {percent} % of {_count(put)}"
     if stats.paused:
         yield "paused: minion resume lets it go on"
-    if stats.purged:
-        yield f"{_count(stats.purged)} purged or moved"
+    # Where put and purged are counted, what was lost is among what was purged.
+    dropped = (stats.purged or 0) - (stats.lost or 0)
+    if dropped > 0:
+        yield f"{_count(dropped)} purged or moved"
     if stats.lost:
         yield f"{_count(stats.lost)} lost: the broker dropped them, or another program did"
     if stats.feeders:

@@ -69,6 +69,15 @@ def test_a_queue_without_report() -> None:
     assert "rate" not in text
 
 
+def test_what_was_lost_was_not_purged() -> None:
+    text = page(view_of(Stats(put=10, waiting=5, done=0, purged=5, lost=3)))
+    assert "2 purged or moved" in text and "3 lost:" in text
+    text = page(view_of(Stats(put=10, waiting=5, done=0, purged=5, lost=5)))
+    assert "purged" not in text and "5 lost:" in text
+    # Where neither is counted among the other, as in Pulsar.
+    assert "3 lost:" in page(view_of(Stats(lost=3)))
+
+
 def test_a_queue_that_can_not_count() -> None:
     text = page(view_of(rolls=(roll(done=7, dead=2, ended="idle"),)))
     assert "waiting ?   delayed ?   running ?   done 7   dead 2" in text
