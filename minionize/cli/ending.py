@@ -114,6 +114,9 @@ def told(error: BaseException, name: str) -> int:
         line, status = str(error), error.exit_status
     elif click is not None and isinstance(error, click.ClickException):
         message = error.format_message().rstrip(".")
+        habit = _HABITS.get(getattr(error, "option_name", ""))
+        if habit and name in ("minionize", "minion run"):
+            message = f"{message}: {habit}"
         line, status = f"{message}: see {name} --help", 2
     elif click is not None and isinstance(error, click.Abort):
         line, status = "given up: nothing was changed", 2
@@ -122,6 +125,23 @@ def told(error: BaseException, name: str) -> int:
     say(f"{name}: {one_line(line)}")
     return status
 
+
+_HABITS = {
+    "-P": "-j N runs N params at once",
+    "--jobs": "-j N runs N params at once",
+    "-n": "a run takes one param",
+    "-N": "a run takes one param",
+    "-L": "a run takes one param",
+    "-I": "{} in CMD stands for the param",
+    "-i": "{} in CMD stands for the param",
+    "-a": "--from FILE names the file of params",
+    "--arg-file": "--from FILE names the file of params",
+    "--retries": "--max-attempts N tries so often",
+    "--results": "--stdout and --stderr name a file for each run",
+    "--joblog": "a queue remembers what is done",
+    "--resume": "a queue remembers what is done",
+}
+"""What options of xargs and GNU parallel are here."""
 
 _LACKING = {
     errno.EMFILE: "more open files are needed than the limit here: raise ulimit -n",

@@ -38,6 +38,8 @@ def run(tmp_path: Path) -> Run:
     [
         ((), 2, "no CMD"),
         (("--slotz", "4", "true"), 2, "--slots"),
+        (("-P2", "true"), 2, "-j N runs N params at once"),
+        (("-I{}", "echo", "{}"), 2, "{} in CMD stands for the param"),
         (("--slots", "many", "true"), 2, "--slots: 'many' is not a whole number"),
         (("--timeout", "soon", "true"), 2, "10m"),
         (("true",), 2, "minion feed"),
