@@ -53,7 +53,10 @@ def jobs(ids: tuple[str, ...], queue: str | None, as_json: bool) -> int:
         else:
             print_lines(_lines(record, states, why, each=bool(ids)))
     if not found:
-        say("minion jobs: no launch is on record here: minion launch makes one")
+        say(
+            "minion jobs: no launch is on record here: minion launch makes one (launch local: with "
+            "-O output=files, or while it runs)"
+        )
     return 0
 
 

@@ -51,7 +51,7 @@ def seconds(value: Any) -> float:
         pieces = re.findall(_PIECE, word)
         if pieces and not re.sub(_PIECE, "", word).strip():
             return float(sum(float(number) * _UNITS_S[unit] for number, unit in pieces))
-    raise ValueError(f"{value!r} is no time: write 90, 10m, 2h or 1:30:00")
+    raise ValueError(f"{value!r} is no time: write 90, 10m, 2h, 7d or 1:30:00")
 
 
 def seconds_above_0(value: Any) -> float:
@@ -59,7 +59,7 @@ def seconds_above_0(value: Any) -> float:
     parsed = seconds(value)
     if parsed > 0:
         return parsed
-    raise ValueError(f"{value!r} is too short: write a time above 0, as 90, 10m, 2h or 1:30:00")
+    raise ValueError(f"{value!r} is too short: write a time above 0, as 90, 10m, 2h, 7d or 1:30:00")
 
 
 def seconds_or_never(value: Any) -> float | None:

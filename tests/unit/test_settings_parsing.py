@@ -64,7 +64,7 @@ def test_times(text: Any, seconds: float) -> None:
     ],
 )
 def test_no_times(text: Any) -> None:
-    with pytest.raises(ValueError, match="write 90, 10m, 2h or 1:30:00"):
+    with pytest.raises(ValueError, match="write 90, 10m, 2h, 7d or 1:30:00"):
         parsing.seconds(text)
 
 

@@ -69,7 +69,7 @@ def unavailable(
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return UsageError(
             f"{doing} {path}: {error.strerror}: you need the right to write there "
-            "(for a group: a setgid folder and umask 002)"
+            "(for a group, a setgid folder and umask 002)"
         )
     if error.errno in (errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP):
         return UsageError(f"{doing} {path}: {error.strerror}: name another folder")

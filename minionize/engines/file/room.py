@@ -77,7 +77,7 @@ def no_queue(calls: Calls, path: str) -> NoSuchQueue | UsageError:
         if error.errno == errno.EACCES:
             return UsageError(
                 f"{path}: {error.strerror}: you need the right to enter it and write there "
-                "(for a group: a setgid folder and umask 002)"
+                "(for a group, a setgid folder and umask 002)"
             )
     return NoSuchQueue(f"no queue in {path}: make one with minion feed")
 
