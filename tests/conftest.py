@@ -36,6 +36,9 @@ for name in list(os.environ):
     if name.startswith(_TELLING):
         del os.environ[name]
 
+# What minionize notes for its user goes to a folder of the tests.
+os.environ["XDG_STATE_HOME"] = f"{tempfile.gettempdir()}/minionize-tests-state-{os.getuid()}"
+
 
 def lacks_server(reason: str) -> NoReturn:
     """Skips for this reason; fails in `tests/run.sh all`."""

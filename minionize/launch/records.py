@@ -8,6 +8,7 @@ root: by another's, `minion cancel` would end what that one names.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -15,7 +16,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import NamedTuple
 
-from minionize.beneath import Beneath, NotFollowed, is_only_ours, user_name
+from minionize.beneath import (
+    Beneath,
+    NotFollowed,
+    can_be_replaced,
+    is_only_ours,
+    user_name,
+)
 from minionize.errors import UsageError
 from minionize.launch.values import Submitted
 
@@ -23,6 +30,10 @@ FOLDER = "launches"
 TOLD_CONFIG = "told_kubeconfig"
 """In `details` of a record: the file of a configuration that its launch was told. It is named, and
 never loaded on the word of a record."""
+_WRITTEN = "written"
+"""In the folder of this person's own: an empty file for each record that was put into a folder of
+a queue, called by the record's digest. A record that others may write since (`chmod -R g+w`, or a
+volume that a node gave to the group of its pods) is believed as long as it is that one."""
 _MOST_BYTES = 1 << 22
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.json")
 _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
@@ -53,6 +64,8 @@ def remember(folder: str, submitted: Submitted) -> Record:
     draft = f".{base}.{os.getpid()}"
     try:
         with _opened(folder, make=True) as place:
+            if submitted.scheduler != "local":  # that one is gone when its launch ends
+                _note_written(text.encode())
             # Where a group may write the folder it may not write the record.
             fd = place.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
             try:
@@ -161,11 +174,31 @@ def _read(place: _Folder, name: str) -> Mapping[str, object]:
         there = os.fstat(fd)
         if there.st_uid not in (os.geteuid(), 0):
             raise PermissionError(1, "another's", name)
-        if not is_only_ours(there):
-            raise _Writable("others may write it: chmod go-w, if you know what it holds")
         if there.st_nlink > 1:
             raise _Writable("it has a second name elsewhere: remove it")
-        return json.loads(file.read(_MOST_BYTES).decode())  # type: ignore[no-any-return]
+        text = file.read(_MOST_BYTES)
+        if not (is_only_ours(there) or _is_as_written(text)):
+            raise _Writable("others may write it: chmod go-w, if you know what it holds")
+        return json.loads(text.decode())  # type: ignore[no-any-return]
+
+
+def _note_written(text: bytes) -> None:
+    # Best effort: without it, the record is believed while none but this person may write it.
+    path = _written(text)
+    with contextlib.suppress(OSError):
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600))
+
+
+def _is_as_written(text: bytes) -> bool:
+    """Whether this person has put this very record there, by a folder that no other can change."""
+    path = _written(text)
+    return os.path.lexists(path) and not can_be_replaced(path)
+
+
+def _written(text: bytes) -> str:
+    folder = os.path.join(folder_of(None, os.environ), _WRITTEN)
+    return os.path.join(folder, hashlib.sha256(text).hexdigest())
 
 
 def _plain(submitted: Submitted) -> Submitted:

@@ -18,6 +18,12 @@ SUBMITTED = Submitted(
 )  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of these tests alone."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
 def test_what_is_remembered_is_read_again(tmp_path: Path) -> None:
     folder = str(tmp_path / "launches")
     first = records.remember(folder, SUBMITTED)
@@ -41,6 +47,37 @@ def test_of_one_queue_oldest_first(tmp_path: Path) -> None:
     new, old = made("1", "redis://a", 20.0), made("2", "redis://a", 10.0)
     made("3", "redis://b", 5.0)
     assert records.recorded(str(tmp_path), "redis://a") == [old, new]
+
+
+def test_what_others_may_write_since_is_believed_as_long_as_it_is_as_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after `chmod -R g+w`, or where a node has given a volume to the group of its pods."""
+    # The folders above are the system's, and others may write some of them.
+    monkeypatch.setattr(records, "can_be_replaced", lambda path: False)
+    folder = tmp_path / "launches"
+    record = records.remember(str(folder), SUBMITTED)
+    path = folder / f"{record.id}.json"
+    path.chmod(0o666)
+    told: list[str] = []
+    assert records.recorded(str(folder), tell=told.append) == [record]
+    assert told == []
+    path.write_text(path.read_text().replace('"12"', '"14"'))
+    assert records.recorded(str(folder), tell=told.append) == []
+    assert "chmod go-w" in told[0]
+    # Nor is one whose digest another could have put there.
+    monkeypatch.setattr(records, "can_be_replaced", lambda path: True)
+    path.write_text(path.read_text().replace('"14"', '"12"'))
+    assert records.recorded(str(folder)) == []
+
+
+@pytest.mark.parametrize("cut", [1, 50, 150, 250])
+def test_a_record_that_was_cut_off_is_passed_over(tmp_path: Path, cut: int) -> None:
+    record = records.remember(str(tmp_path), SUBMITTED)
+    path = tmp_path / f"{record.id}.json"
+    path.write_bytes(path.read_bytes()[:cut])
+    assert records.recorded(str(tmp_path)) == []
+    assert records.remember(str(tmp_path), SUBMITTED).id == "slurm-12-2"
 
 
 @pytest.mark.parametrize(
