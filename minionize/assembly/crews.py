@@ -96,10 +96,10 @@ def _campaign(engine: Engine) -> str:
     the minion."""
     if not engine.traits.durable:
         return ""
-    import binascii
     import os
+    import zlib
 
-    word = f"{binascii.crc32(engine.url.encode()):08x}"
+    word = f"{zlib.crc32(engine.url.encode()):08x}"
     folder = engine.traits.folder
     if folder is not None:
         with contextlib.suppress(OSError):

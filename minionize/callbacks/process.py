@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import Any
 
 from minionize.contracts.callback import Invocation
@@ -22,6 +21,8 @@ class ProcessCallback:
 
         Raise `Reject` for a param that can never be run; any other exception fails the attempt.
         """
+        import shlex  # slow, and most callbacks make a command of their own
+
         text = param if isinstance(param, str) else to_text(param)
         return f"echo {shlex.quote(text)}"
 

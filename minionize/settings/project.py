@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
@@ -55,6 +54,8 @@ class Project(NamedTuple):
             return command
         if shell:
             return (command,)
+        import shlex  # slow, and most folders have no such file
+
         try:
             return tuple(shlex.split(command))
         except ValueError as error:

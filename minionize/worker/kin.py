@@ -12,18 +12,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import NamedTuple
 
 _JOB = (b"SLURM_JOB_ID", b"SLURM_CLUSTER_NAME", b"OAR_JOB_ID", b"PBS_JOBID", b"LSB_JOBID")
 _DAEMONS = frozenset({b"slurmstepd", b"slurmd", b"atd", b"cron", b"crond", b"sshd", b"pbs_mom"})
 
 
-class _Process(NamedTuple):
+# No named tuple: those are slow to make, and each minion's start would wait for that.
+class _Process:
     """One of /proc."""
 
-    command: bytes
-    parent: int
-    session: int
+    __slots__ = ("command", "parent", "session")
+
+    def __init__(self, command: bytes, parent: int, session: int) -> None:
+        self.command = command
+        self.parent = parent
+        self.session = session
 
 
 class Kin:

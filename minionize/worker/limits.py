@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from minionize.errors import HostUnfit
 
@@ -31,14 +31,18 @@ STAGES = 3
 """As many descriptors as are passed on to a program."""
 
 
-class Room(NamedTuple):
+# No named tuple: those are slow to make, and each minion's start would wait for that.
+class Room:
     """What there are descriptors for."""
 
-    slots: int
-    backlog: int
-    """Ended runs whose output may wait for a slow reader."""
-    line: str = ""
-    """For a person, where that is less than was asked for."""
+    __slots__ = ("backlog", "line", "slots")
+
+    def __init__(self, slots: int, backlog: int, line: str = "") -> None:
+        """`backlog`: ended runs whose output may wait for a slow reader. `line`: for a person,
+        where there is less room than was asked for."""
+        self.slots = slots
+        self.backlog = backlog
+        self.line = line
 
 
 class Limits:

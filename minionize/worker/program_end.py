@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minionize.contracts.crew import Flaw, Outcome, Verdict
-from minionize.worker.apart import ApartRuns
 from minionize.worker.blame import remedy
 from minionize.worker.decisions import NEVER_BEGAN
 from minionize.worker.guard import Guard, kill_marked
-from minionize.worker.hooks import Hooked
 from minionize.worker.judging import End, judge
 from minionize.worker.kin import Kin
 from minionize.worker.limits import limits
 from minionize.worker.program_output import ProgramOutput
 from minionize.worker.program_slot import NEVER, Slot
 from minionize.worker.rests import Rest
+
+if TYPE_CHECKING:
+    from minionize.worker.apart import ApartRuns
+    from minionize.worker.hooks import Hooked
 
 _DONE = Verdict.DONE
 

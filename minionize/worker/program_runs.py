@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 from minionize.worker.guard import Guard
 from minionize.worker.orphans import Orphans
@@ -13,7 +14,9 @@ from minionize.worker.program_output import ProgramOutput
 from minionize.worker.program_slot import NEVER, Slot
 from minionize.worker.rests import Rests, send
 from minionize.worker.spool import SPILL_BYTES
-from minionize.worker.terminal import Terminal
+
+if TYPE_CHECKING:
+    from minionize.worker.terminal import Terminal
 
 LIVE_TICK_S = 0.05
 TICK_S = 0.1

@@ -8,18 +8,16 @@ import select
 import signal
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minionize.callbacks.process import overridden_hooks
 from minionize.contracts.callback import Apart, ProgramCallback
 from minionize.contracts.crew import Outcome, Verdict
 from minionize.errors import MinionizeError, Reject, RetryLater
 from minionize.values import Lease
-from minionize.worker.apart import ApartRuns
 from minionize.worker.crowding import Crowding
 from minionize.worker.delivery import BACKLOG
 from minionize.worker.guard import Guard
-from minionize.worker.hooks import Hooked
 from minionize.worker.judging import verdicts
 from minionize.worker.launching import Launcher, NotStarted, by_callback
 from minionize.worker.orphans import Orphans
@@ -30,7 +28,12 @@ from minionize.worker.program_runs import LIVE_TICK_S, NO_PIDFD_TICK_S, TICK_S, 
 from minionize.worker.program_slot import NEVER, Slot
 from minionize.worker.rests import Rest, Rests, ended_well, send
 from minionize.worker.short_runs import LONG_S, ShortRuns
-from minionize.worker.terminal import Terminal
+
+# Not imported here: what most minions have no use for, so that their start does not wait for it.
+if TYPE_CHECKING:
+    from minionize.worker.apart import ApartRuns
+    from minionize.worker.hooks import Hooked
+    from minionize.worker.terminal import Terminal
 
 CROWDED_TICK_S = 0.05
 
@@ -74,13 +77,20 @@ class ProgramCrew:
         word for the queue; empty if it is this minion's own."""
         self.slots = slots
         self._callback = callback
-        hooks = overridden_hooks(callback)
-        hooked = Hooked(callback, engine, hooks) if hooks else None
+        hooked: Hooked | None = None
+        if hooks := overridden_hooks(callback):
+            from minionize.worker.hooks import Hooked
+
+            hooked = Hooked(callback, engine, hooks)
         self._hooked: Hooked | ApartRuns | None = hooked
         self._guard = guard
         self._wake_fd = wake_fd
         self._timeout_s = timeout_s
-        self._terminal = Terminal() if tty else None
+        self._terminal: Terminal | None = None
+        if tty:
+            from minionize.worker.terminal import Terminal
+
+            self._terminal = Terminal()
         self._stop = stop
         self._folder = spool_folder(env)
         scratch = os.path.join(self._folder, f"minion-{minion_id}")
@@ -95,6 +105,8 @@ class ProgramCrew:
             guard.arm(minion_id, scratch=scratch)
         apart: Apart | None = getattr(callback, "apart", None)
         if apart is not None:
+            from minionize.worker.apart import ApartRuns
+
             apart.joins(minion_id, scratch=scratch, checkpoints=checkpoints)
             self._hooked = ApartRuns(apart, hooked, guard)
         self._is_apart = apart is not None
@@ -183,7 +195,7 @@ class ProgramCrew:
                 outcome = Outcome(
                     lease, error.verdict, slot.index, reason=error.reason, detail=error.detail
                 )
-                if isinstance(self._hooked, Hooked):
+                if self._hooked is not None and not self._is_apart:
                     outcome = self._hooked.after(outcome)
                 self._ready.append(outcome)
 

@@ -6,7 +6,6 @@ import contextlib
 import os
 import select
 import signal
-import threading
 from types import FrameType
 from typing import Any
 
@@ -46,9 +45,10 @@ class Stopping:
 
     def install(self) -> None:
         """Heed the signals from now on. Does nothing outside the main thread."""
-        if threading.current_thread() is not threading.main_thread():
-            return
-        self._wakeup_before = signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
+        try:
+            self._wakeup_before = signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
+        except ValueError:
+            return  # not the main thread; to ask `threading` would cost each minion its import
         for number in STOPPING:
             if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
                 # Started under nohup: it is meant to outlive its terminal.
