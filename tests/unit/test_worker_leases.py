@@ -100,6 +100,37 @@ def test_suspects_are_marked_before_they_start_and_acked_before_the_next(make: M
     assert (summary.done, summary.exit_status) == (5, 0)
 
 
+class Looks(Crew):
+    """Notes which ends of suspects were not told when it is waited for again."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda lease: done(lease) if lease.suspect else None, 2)
+        self.told: Callable[[], set[str]] = set
+        self.ended: set[str] = set()
+        self.late: set[str] = set()
+
+    def wait(self, timeout_s: float) -> list[Outcome]:
+        self.late |= self.ended - self.told()
+        outcomes = super().wait(timeout_s)
+        self.ended |= {outcome.lease.id for outcome in outcomes if outcome.lease.suspect}
+        if len(self.ended) == 3:
+            self.ends.set()
+        return outcomes
+
+
+def test_the_end_of_a_marked_run_is_told_at_once_though_another_goes_on(make: Make) -> None:
+    made = make(done, range(3), slots=2)
+    doomed = open_engine(made.url, EngineOptions(minion_id="dies", lease_s=0.05))
+    assert len(doomed.lease(3, 0)) == 3
+    time.sleep(0.1)
+    made.queue.put(["long"])
+    crew = made.crew = Looks()
+    engine = wrapped(made)
+    crew.told = lambda: {id_ for name, ids in engine.asked if name == "ack" for id_ in ids}
+    assert made.run().done == 4
+    assert (len(crew.ended), crew.late) == (3, set())
+
+
 class Queueing(Crew):
     """Takes leases behind a run that goes on, as a crew of functions does."""
 
