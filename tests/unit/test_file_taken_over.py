@@ -130,13 +130,15 @@ def test_one_who_finds_the_lock_taken_waits_for_it_once_however_many_are_dead(
 
 def test_what_is_not_marked_is_acked_without_a_visit(bench: Bench) -> None:
     minion = bench.minion("one")
-    marked, *others = minion.lease(3, 0.0)
+    marked, other, kept = minion.lease(3, 0.0)
     minion.started([marked])
     trips = minion.room.calls.lock_trips
-    minion.ack(others)
+    minion.ack([other])
     assert minion.room.calls.lock_trips == trips
     minion.ack([marked])
     assert minion.room.calls.lock_trips == trips + 1
+    assert minion.extend([kept]) == []
+    assert not any(held.marked for held in minion._holding.held.values())
 
 
 def test_a_journal_that_could_not_be_written_is_opened_anew(
