@@ -134,6 +134,16 @@ def test_what_went_on_since_the_snapshot_is_looked_at_again(bench: Bench, ends: 
     assert ids(done.scan(State.DONE)) == (["1"] if ends else [])
 
 
+def test_what_waited_and_was_given_back_again_since_the_snapshot_is_not_done(bench: Bench) -> None:
+    bench.given_back(1)
+    done, looked_up = bench.snapshot(), bench.snapshot()
+    bench.minions[1].nack(lease(bench.minions[1], 1))
+    bench.tidied()
+    assert bench.returned() == 1
+    assert looked_up.look_up(["1"])["1"].state is State.WAITING
+    assert ids(done.scan(State.DONE)) == []
+
+
 @pytest.mark.parametrize("state", [State.RUNNING, State.WAITING])
 def test_a_file_that_is_lost_is_named(bench: Bench, state: State) -> None:
     bench.given_back(1)
