@@ -92,6 +92,17 @@ def test_what_one_that_came_back_leased_comes_back_when_it_stands_still_again(
     queue.close()
 
 
+def test_one_whose_slot_went_to_another_life_of_its_id_takes_a_new_one(bench: Bench) -> None:
+    slow, other = bench.minion("slow"), bench.minion("other")
+    (first,) = slow.lease(1, 0.0)
+    other.ack(bench.let_pass(2 * LEASE_S, other))
+    again = bench.minion("slow")
+    assert again._member.index == slow._member.index
+    assert slow.extend([first]) == [first]
+    assert again._member.index != slow._member.index
+    assert other.stats().minions == 3
+
+
 def test_one_that_came_back_and_leases_is_told_of_pause_and_stop(bench: Bench) -> None:
     slow, other = bench.minion("slow"), bench.minion("other")
     bench.let_pass(2 * LEASE_S, other)
