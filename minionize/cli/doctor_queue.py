@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+from minionize.beneath import Each, NotFollowed
 from minionize.cli.doctor_checks import FAIL, OK, WARN, Finding
 from minionize.cli.ending import one_line
 from minionize.cli.opening import number
@@ -39,8 +40,21 @@ def check_queue(folder: str, options: EngineOptions, *, full: bool) -> Iterator[
         yield _check_segments(room, full)
         yield from _check_minions(queue, options.lease_s)
         yield _check_leftovers(room)
+        yield from _check_links(room.path)
     finally:
         queue.close()
+
+
+def _check_links(folder: str) -> Iterator[Finding]:
+    """What stands in the place of a folder that minions write to, and is not followed."""
+    for name, follow in (("report", None), ("checkpoints", False)):
+        try:
+            Each(os.path.join(folder, name), follow=follow).names()
+        except NotFollowed as error:
+            said, _, remedy = f"{error.filename}: {error.strerror}".rpartition(": ")
+            yield Finding(FAIL, name, said, remedy)
+        except OSError:
+            continue  # it is not there yet, or is another check's
 
 
 def _broken(what: str, error: MinionizeError) -> Finding:

@@ -48,8 +48,8 @@ def _head(view: Overview, width: int) -> Iterator[str]:
         "dead": view.dead,
     }
     yield "   ".join(f"{name} {_count(number)}" for name, number in states.items())
-    if stats.put:
-        put = max(1, stats.put - (stats.purged or 0))
+    put = (stats.put or 0) - (stats.purged or 0)
+    if put > 0:
         share = min(1.0, ((stats.done or 0) + (stats.dead or 0)) / put)
         bar = max(10, min(50, width - 30))
         filled = int(share * bar)

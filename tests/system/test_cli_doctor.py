@@ -122,6 +122,13 @@ def test_damage_is_named(folder: Path) -> None:
     assert doctor(folder, status=2)["queue"][0] == FAIL
 
 
+def test_a_link_that_keeps_minions_from_beginning_is_found(folder: Path) -> None:
+    (folder / "elsewhere").mkdir()
+    (folder / "minion-queue" / "checkpoints").symlink_to(folder / "elsewhere")
+    level, said = doctor(folder, status=2)["checkpoints"]
+    assert level == FAIL and "symbolic link" in said
+
+
 def test_what_a_crashed_minion_left_is_told(folder: Path) -> None:
     pid = os.fork()
     if not pid:

@@ -78,6 +78,11 @@ def test_what_was_lost_was_not_purged() -> None:
     assert "3 lost:" in page(view_of(Stats(lost=3)))
 
 
+def test_of_a_queue_that_was_emptied_there_is_no_share() -> None:
+    text = page(view_of(Stats(put=10, waiting=0, done=0, purged=10)))
+    assert "10 purged or moved" in text and "%" not in text
+
+
 def test_a_queue_that_can_not_count() -> None:
     text = page(view_of(rolls=(roll(done=7, dead=2, ended="idle"),)))
     assert "waiting ?   delayed ?   running ?   done 7   dead 2" in text
