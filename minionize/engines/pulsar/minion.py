@@ -12,25 +12,22 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
 
 import pulsar
 
 from minionize.contracts.engine import EngineOptions
 from minionize.engines.envelope import Undecodable, from_message
+from minionize.engines.pulsar.acks import AcksUnderWay
+from minionize.engines.pulsar.burial import Burial
 from minionize.engines.pulsar.claims import Claims
 from minionize.engines.pulsar.connection import connect
 from minionize.engines.pulsar.counting import Counter
 from minionize.engines.pulsar.decoding import (
-    dead_letter,
-    dead_raw,
     envelope,
     leased,
     letter,
     own_id,
-    without_detail,
 )
 from minionize.engines.pulsar.faults import DelayRefused, translated
 from minionize.engines.pulsar.holding import Held, Holding, by_kind
@@ -38,17 +35,15 @@ from minionize.engines.pulsar.intake import HELD, Arrival, Intake, give_back
 from minionize.engines.pulsar.orders import OrdersReader
 from minionize.engines.pulsar.place import TRAITS, place_of
 from minionize.engines.pulsar.rate import Rate
-from minionize.engines.pulsar.sending import LARGE, Letter, Sender
-from minionize.engines.pulsar.topics import check_exists, make_subscription
-from minionize.errors import BadParam, EngineUnavailable, MinionizeError
+from minionize.engines.pulsar.sending import Sender
+from minionize.engines.pulsar.topics import check_exists
+from minionize.errors import EngineUnavailable, MinionizeError
 from minionize.values import Failure, Lease, Orders, Stats
 
 CLAIMS_PER_S = 100
 """A minion that takes params faster does not claim each."""
 CLAIMS_ALL_S = 1.0
 """And one that begins claims all for so long: what killed a fast minion comes to it early."""
-_ON_ITS_WAY_S = 60.0
-"""What was acked so long before a break may be lost with it: so late is a dead one noticed."""
 _STALLED_S = 1.0
 """A fast minion that did not ask for so long is slow."""
 
@@ -65,12 +60,8 @@ class PulsarEngine:
         self._lock = threading.RLock()
         self._holding = Holding()
         self._claims = Claims(options)
-        self._acked: deque[tuple[float, str, Any]] = deque(maxlen=20_000)
-        self._untold: dict[str, list[Any]] = {}
-        """What is to be acked, and could not be when that was tried."""
         self._rate = Rate(CLAIMS_PER_S, CLAIMS_ALL_S)
         self._asked_at = time.monotonic()
-        self._buried = False
         self._most_delay_s = float("inf")
         """The broker delays no message for longer."""
         self._closed = False
@@ -90,6 +81,8 @@ class PulsarEngine:
             self._client.shutdown()
             raise
         self._sender = Sender(self._client, place, patience_s=patience_s)
+        self._burial = Burial(self._client, place, self._sender)
+        self._acks = AcksUnderWay(self._intake)
         self._counter = Counter(place, options.env)
 
     def lease(self, limit: int, wait_s: float) -> Sequence[Lease]:
@@ -104,7 +97,7 @@ class PulsarEngine:
                     self._orders.changed.wait(wait_s)
                 return []
             self._reconnect()
-            self._ack_untold()
+            self._acks.ack_untold()
             self._keep_pace()
             with translated(self._place, "take params"):
                 arrivals = self._intake.get(limit, wait_s)
@@ -130,8 +123,7 @@ class PulsarEngine:
             with translated(self._place, "ack"):
                 for held in mine:
                     if not held.marked:
-                        held.consumer.acknowledge(held.message_id)
-                        self._acked.append((time.monotonic(), held.kind, held.message_id))
+                        self._acks.tell(held)
                         self._holding.drop(held)
 
     def nack(
@@ -158,16 +150,7 @@ class PulsarEngine:
             gone = self._holding.mine(leases)
             if not gone:
                 return
-            topic = self._dead_topic()
-            letters = [(held, dead_letter(held.lease, failure)) for held in gone]
-            small = [one for one in letters if not one[0].replaced and len(one[1].body) < LARGE]
-            self._sender.send(topic, [each for _, each in small])
-            for held, _ in small:
-                held.replaced = True
-            for held, each in letters:
-                if not held.replaced:
-                    self._bury_large(topic, each)
-                    held.replaced = True
+            self._burial.bury(gone, failure)
             self._settle(gone)
 
     def extend(self, leases: Collection[Lease]) -> Collection[Lease]:
@@ -178,7 +161,7 @@ class PulsarEngine:
             then_s = time.monotonic() + self._lease_s - self._claims.spare_s
             some = [each for each in held if not each.replaced and not each.lasts_until(then_s)]
             self._claim(some, marked=False)
-            self._ack_untold()
+            self._acks.ack_untold()
             if time.monotonic() - self._asked_at > _STALLED_S:
                 self._claim([one for one in self._holding if not one.claimed], marked=False)
                 self._intake.let_go()
@@ -207,7 +190,7 @@ class PulsarEngine:
                 # What was lost is another's, or was ours again and is done.
                 left = self._holding.mine([held.lease for held in self._holding])
                 self._give_back_anew([held for held in left if held.claimed], 0.0, False, False)
-                self._ack_untold()
+                self._acks.ack_untold()
                 self._intake.close()
                 self._client.close()
             except (MinionizeError, pulsar.PulsarException) as error:
@@ -257,7 +240,7 @@ class PulsarEngine:
             message = arrival.message
             message_id = message.message_id()
             if self._claims.is_void(message.properties()):
-                self._ack_now({arrival.kind: [message_id]})
+                self._acks.ack({arrival.kind: [message_id]})
                 continue
             try:
                 found = from_message(
@@ -267,8 +250,8 @@ class PulsarEngine:
                     own_id=own_id(message_id),
                 )
             except Undecodable as error:
-                self._bury_large(self._dead_topic(), dead_raw(message, error))
-                self._ack_now({arrival.kind: [message_id]})
+                self._burial.bury_raw(message, error)
+                self._acks.ack({arrival.kind: [message_id]})
                 continue
             if found.not_before > now + 0.001:
                 give_back(arrival)
@@ -277,7 +260,7 @@ class PulsarEngine:
             if found.id in ids:  # comes again, to find that it is held
                 give_back(arrival)
             elif self._holding.keeps(found.id, arrival.kind, arrival.consumer, message_id):
-                self._ack_now({arrival.kind: [message_id]})
+                self._acks.ack({arrival.kind: [message_id]})
             elif found.id not in self._holding:
                 ids.add(found.id)
                 lease = leased(found, self._holding.serial())
@@ -307,7 +290,7 @@ class PulsarEngine:
             held.until_s = began_s + self._lease_s
             held.marked = held.marked or marked
         # A param that kills us now must not come back as one that nothing is known of.
-        self._ack_now(replaced)
+        self._acks.ack(replaced)
 
     def _give_back_anew(self, some: list[Held], delay_s: float, charge: bool, later: bool) -> None:
         """As new messages, with what is to be counted in them; then the old ones go. A delay that
@@ -338,51 +321,19 @@ class PulsarEngine:
 
     def _settle(self, some: list[Held]) -> None:
         """These have another place now, or are done."""
-        self._ack_now(by_kind(some))
+        self._acks.ack(by_kind(some))
         for held in some:
             self._holding.drop(held)
-
-    def _ack_now(self, message_ids: Mapping[str, Collection[Any]]) -> None:
-        for kind, some in message_ids.items():
-            self._untold.setdefault(kind, []).extend(some)
-        self._ack_untold()
-
-    def _ack_untold(self) -> None:
-        """What can't be told now is told later: a message that we have and do not ack is nobody's,
-        as long as we are there."""
-        for kind, some in list(self._untold.items()):
-            self._intake.ack_now(kind, some)
-            del self._untold[kind]
-
-    def _bury_large(self, topic: str, dead: Letter) -> None:
-        """What the program said is cut where there is no room for it beside the param."""
-        try:
-            self._sender.send(topic, [dead])
-        except BadParam:
-            self._sender.send(topic, [without_detail(dead)])
-
-    def _dead_topic(self) -> str:
-        topic = self._place.beside("dead")
-        if not self._buried:
-            make_subscription(self._client, self._place, topic)
-            self._buried = True
-        return topic
 
     def _reconnect(self) -> None:
         """After a break: ask anew, and ack once more what was on its way then."""
         if not self._intake.is_stale:
-            # Only the last ones; what was acked into a break that is not seen yet among them.
-            while self._acked and time.monotonic() - self._acked[0][0] > _ON_ITS_WAY_S:
-                self._acked.popleft()
+            self._acks.forget_stored()
             return
         self._intake.check_connected()
         self._claim([held for held in self._holding if not held.claimed], marked=False)
         self._intake.renew()
-        again: dict[str, list[Any]] = {}
-        for _, kind, message_id in self._acked:
-            again.setdefault(kind, []).append(message_id)
-        self._acked.clear()
-        self._ack_now(again)
+        self._acks.tell_again()
 
     def _keep_pace(self) -> None:
         """Fetch ahead as far as half a second of work goes."""
