@@ -104,8 +104,12 @@ class Minion:
                 return _stopped(stopping)
             opened.append(engine)
             _say_policies(engine, self._lines)
-            reporter = self._open_reporter(engine, options)
+            scratch = self._scratch(engine, options)
+            reporter = self._open_reporter(engine, options, scratch)
             opened.append(reporter)
+            if scratch is not None:
+                # A minion that is killed leaves results there.
+                guard.arm("", scratch=scratch)
             checkpoints = checkpoints_of(engine.url, engine.traits.folder, settings.checkpoint_root)
             begun = checkpoints is not None and checkpoints.check()
             if begun and settings.checkpoint_root is not None and checkpoints is not None:
@@ -179,7 +183,9 @@ class Minion:
             env=self.settings.env,
         )
 
-    def _open_reporter(self, engine: Engine, options: EngineOptions) -> Reporter:
+    def _open_reporter(
+        self, engine: Engine, options: EngineOptions, scratch: str | None
+    ) -> Reporter:
         settings = self.settings
         folder = engine.traits.folder
         name = self._reporter_name(engine)
@@ -203,8 +209,17 @@ class Minion:
             warn=self._lines,
             write=self._write or _to_stdout,
             server=self._report_server,
-            scratch=None if name in ("json", "null") else _scratch(options),
+            scratch=scratch,
         )
+
+    def _scratch(self, engine: Engine, options: EngineOptions) -> str | None:
+        """A folder of this minion's own, for large results on their way to a report that is no
+        folder. None where there is no such report."""
+        if self._reporter_name(engine) in ("json", "null"):
+            return None
+        from minionize.worker.output import spool_folder
+
+        return os.path.join(spool_folder(options.env), f"minion-results-{options.minion_id}")
 
     def _reporter_name(self, engine: Engine) -> str:
         return self.settings.reporter or ("null" if engine.traits.folder is None else "json")
@@ -290,13 +305,6 @@ def _stopped(stopping: Stopping) -> Summary:
         return Summary(exit_status=130, why=stopping.why, died_of=int(signal.SIGINT))
     cut_short = stopping.by_signal in SCHEDULERS_SIGNALS
     return Summary(exit_status=75, why=stopping.why, cut_short=cut_short)
-
-
-def _scratch(options: EngineOptions) -> str:
-    """A folder of this minion's own, for large results on their way."""
-    from minionize.worker.output import spool_folder
-
-    return os.path.join(spool_folder(options.env), f"minion-results-{options.minion_id}")
 
 
 def _to_stdout(text: str) -> None:

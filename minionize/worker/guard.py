@@ -21,9 +21,9 @@ import signal
 import time
 from collections.abc import Sequence
 
-from minionize.worker.kin import Kin, holds
+from minionize.worker.kin import Kin
+from minionize.worker.strays import GUARD_NAME, kill_marked, pidfd_of
 
-_NAME = "minion-guard"
 _ID_BYTES = 256
 _PATH_BYTES = 1024
 _GROUPS = 8192
@@ -70,7 +70,7 @@ class Guard:
         self._head[_ROUNDS_OVER] = self._head[_ROUNDS]
         read_end, write_end = os.pipe()
         minion = os.getpid()
-        me = _pidfd(minion)
+        me = pidfd_of(minion)
         try:
             pid = _fork()
             if pid == 0:
@@ -137,7 +137,7 @@ class Guard:
         """
         if minion_id:
             _put_text(self._view, _ID, _ID_BYTES, minion_id)
-        if scratch:
+        if scratch and len(os.fsencode(scratch)) < _PATH_BYTES:  # cut, it would be another folder
             _put_text(self._view, _SCRATCH, _PATH_BYTES, scratch)
         if sweeper:
             words = "\0".join(sweeper)
@@ -217,14 +217,6 @@ def _fork() -> int:
         return os.fork()
 
 
-def _pidfd(pid: int) -> int | None:
-    """A descriptor that becomes readable when `pid` ends; None where the kernel has none."""
-    try:
-        return os.pidfd_open(pid)
-    except (AttributeError, OSError):
-        return None
-
-
 def _put_text(view: memoryview, start: int, size: int, text: str) -> None:
     data = os.fsencode(text)[: size - 1]
     view[start : start + size] = data.ljust(size, b"\0")
@@ -244,7 +236,7 @@ def _stand_guard(shared: mmap.mmap, pipe: int, minion: int | None, kin: Kin) -> 
         os.setsid()
     pipe, minion = _keep_only(pipe, minion)
     with contextlib.suppress(OSError), open("/proc/self/comm", "w") as name:
-        name.write(_NAME)
+        name.write(GUARD_NAME)
     view = memoryview(shared)
     head = view[: _HEAD_INTS * 4].cast("I")
     groups = view[_TABLE:].cast("I")
@@ -355,46 +347,11 @@ def _kill_marked_as(view: memoryview, kin: Kin) -> int:
     return kill_marked((b"MINION_ID=" + minion_id,), kin) if minion_id else 0
 
 
-def kill_marked(marks: tuple[bytes, ...], kin: Kin) -> int:
-    """KILL every process of `kin` whose environment holds all of `marks` (`NAME=value`, the
-    minion's id first); how many. But no guard: that of a minion which one of ours had started ends
-    by itself, and its programs first."""
-    me = os.getpid()
-    killed = 0
-    for name in os.listdir("/proc"):
-        if not name.isdigit() or int(name) == me:
-            continue
-        pidfd = _pidfd(int(name))
-        try:
-            with open(f"/proc/{name}/environ", "rb", buffering=0) as environ:
-                held = environ.read()
-            if not all(holds(held, mark) for mark in marks) or _is_guard(name):
-                continue
-            if not kin.includes(int(name), held, marks[0]):
-                continue
-            if pidfd is None:
-                os.kill(int(name), signal.SIGKILL)
-            else:
-                # Through the descriptor: the number may be another process' by now.
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            killed += 1
-        except OSError:
-            # Another user's, or gone meanwhile: neither is ours.
-            continue
-        finally:
-            if pidfd is not None:
-                os.close(pidfd)
-    return killed
-
-
-def _is_guard(pid: str) -> bool:
-    with open(f"/proc/{pid}/comm") as comm:
-        return comm.read() == f"{_NAME}\n"
-
-
 def _remove(folder: str) -> None:
+    """A folder of the minion's own, in one where others may write: not through a link of theirs."""
     with contextlib.suppress(OSError):
-        for name in os.listdir(folder):
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        for name in os.listdir(fd):
             with contextlib.suppress(OSError):
-                os.unlink(os.path.join(folder, name))
+                os.unlink(name, dir_fd=fd)
         os.rmdir(folder)

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 from minionize.contracts.crew import Flaw, Outcome, Verdict
 from minionize.worker.blame import remedy
 from minionize.worker.decisions import NEVER_BEGAN
-from minionize.worker.guard import Guard, kill_marked
+from minionize.worker.guard import Guard
 from minionize.worker.judging import End, judge
 from minionize.worker.kin import Kin
 from minionize.worker.limits import limits
 from minionize.worker.program_output import ProgramOutput
 from minionize.worker.program_slot import NEVER, Slot
 from minionize.worker.rests import Rest
+from minionize.worker.strays import kill_marked
 
 if TYPE_CHECKING:
     from minionize.worker.apart import ApartRuns

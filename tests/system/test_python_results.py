@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from services.processes import until
 from services.redis import RedisServer, lacking
 
 from minionize import (
@@ -89,6 +91,35 @@ def test_each_size_through_redis(
         lost = [row for row in work.results() if "_lost" in row]
         assert [row["_lost"] for row in lost] == ["its file is not kept any more"] * 4
         client.close()
+
+
+def test_a_large_result_on_its_way_goes_with_a_minion_that_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setenv("TMPDIR", str(scratch))
+    (tmp_path / "large.py").write_text(
+        "import pathlib, time\n"
+        "def text(size):\n"
+        "    pathlib.Path('began').touch()\n"
+        "    while not pathlib.Path('go').exists():\n"
+        "        time.sleep(0.01)\n"
+        "    return 'x' * size\n"
+    )
+    with open_queue() as queue:
+        queue.put([100_000])
+    command = "from minionize.cli.minionize import main; main(['--call', 'large:text'])"
+    env = {**os.environ, "MINION_REPORTER": "stdout"}
+    minion = subprocess.Popen([sys.executable, "-c", command], env=env, stdout=subprocess.DEVNULL)
+    until(Path("began").exists)
+    # Stopped, it can't take in the result that the function's process writes.
+    minion.send_signal(signal.SIGSTOP)
+    Path("go").touch()
+    until(lambda: list(scratch.glob("minion-results-*/*.json")))
+    minion.kill()
+    minion.wait()
+    until(lambda: not list(scratch.iterdir()), lambda: list(scratch.rglob("*")), timeout_s=30.0)
 
 
 def test_a_large_result_that_is_gone_is_told_from_none(
