@@ -12,7 +12,7 @@ from minionize.contracts.crew import Outcome, Verdict
 from minionize.worker.delivery import Deliveries, undelivered
 from minionize.worker.output import Sink
 from minionize.worker.program_slot import Slot
-from minionize.worker.spool import HOLD_UP_BYTES, SPILL_BYTES
+from minionize.worker.spool import HOLD_UP_BYTES, LEAST_HELD_BYTES, SPILL_BYTES
 
 
 class ProgramOutput:
@@ -22,18 +22,20 @@ class ProgramOutput:
         self,
         poll: select.poll,
         *,
+        slots: int,
         capture: bool,
         keep_end: bool,
         live: bool,
         on_closed: Callable[[str], None],
         before: Callable[[], None] | None,
     ) -> None:
-        """`capture`: output goes into the outcome; `keep_end`: the end of it too, besides being
-        passed on. `poll` is told of a sink that waits for its reader; `on_closed` and
-        `before` as of output.Sink."""
+        """`slots`: so many runs share the memory. `capture`: output goes into the outcome;
+        `keep_end`: the end of it too, besides being passed on. `poll` is told of a sink that
+        waits for its reader; `on_closed` and `before` as of output.Sink."""
         self.captures = capture
         """Whether output goes into the outcome, instead of on."""
         self._keep_end = keep_end
+        self._most_held = max(LEAST_HELD_BYTES, HOLD_UP_BYTES // slots)
         self._live = live
         self._out = Sink(1, "stdout", on_closed, before)
         self._err = Sink(2, "stderr", on_closed, before)
@@ -79,7 +81,7 @@ class ProgramOutput:
                     raise
                 # It is held up until its reader has made room, as in front of a pipe.
         held = out.held() + err.held()
-        if held > HOLD_UP_BYTES and not (slot.held_up or slot.end):
+        if held > self._most_held and not (slot.held_up or slot.end):
             slot.held_up = True
             _signal(slot.pid, signal.SIGSTOP)
         elif slot.held_up and held < 2 * SPILL_BYTES:

@@ -118,6 +118,7 @@ class ProgramCrew:
         self._poll.register(wake_fd, select.POLLIN)
         self._output = ProgramOutput(
             self._poll,
+            slots=slots,
             capture=capture,
             keep_end=keep_end,
             live=slots == 1 and not capture and not tty,

@@ -27,7 +27,9 @@ from minionize.worker.output import (
 SPILL_BYTES = 4 * 1024 * 1024
 """So much of one stream stays in memory."""
 HOLD_UP_BYTES = 64 * 1024 * 1024
-"""With so much in memory the program is held up until it is on disk."""
+"""With so much of all slots in memory programs are held up until it is on disk."""
+LEAST_HELD_BYTES = 4 * SPILL_BYTES
+"""But a single run may have so much there in any case."""
 TURN_BYTES = 16 * 1024 * 1024
 """So much is moved at once; then the loop looks after leases."""
 END_BYTES = 4 * 1024

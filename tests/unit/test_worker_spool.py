@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import random
+import select
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from minionize.worker import output
+from minionize.worker import output, program_output
 from minionize.worker import spool as module
 from minionize.worker.output import TAIL_BYTES
+from minionize.worker.program_output import ProgramOutput
 from minionize.worker.spool import ProgramSpool
 
 _TURN = 64 * 1024
@@ -100,3 +104,31 @@ def test_room_is_reserved_and_given_back(
         assert os.fstat(file.fileno()).st_size == 8192
     expected = b"x" * 8192 if library == "none" else bytes(4096) + b"x" * 4096
     assert (tmp_path / "file").read_bytes() == expected
+
+
+@pytest.mark.parametrize(("slots", "stopped"), [(1, False), (4, True), (64, True)])
+def test_many_slots_share_the_memory_of_what_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slots: int, stopped: bool
+) -> None:
+    sent: list[int] = []
+    monkeypatch.setattr(program_output, "_signal", lambda pgid, number: sent.append(number))
+    told = ProgramOutput(
+        select.poll(),
+        slots=slots,
+        capture=False,
+        keep_end=False,
+        live=False,
+        on_closed=lambda why: None,
+        before=None,
+    )
+    out, err = ProgramSpool(str(tmp_path)), ProgramSpool(str(tmp_path))
+    slot: Any = SimpleNamespace(
+        out=out, err=err, draft_out=None, draft_err=None, pid=7, held_up=False, end=""
+    )
+    os.write(out.fd, bytes(50 << 20))
+    for _turn in range(5):
+        told.tick(slot)
+    assert sent == ([signal.SIGSTOP, signal.SIGCONT] if stopped else [])
+    assert out.pread(10, (50 << 20) - 4) == bytes(4)
+    for each in (out, err, told):
+        each.close()
