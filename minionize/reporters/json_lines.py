@@ -8,6 +8,7 @@ one write, and full files are packed a piece at a time.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Callable, Sequence
 from os.path import basename
@@ -15,7 +16,7 @@ from typing import Protocol
 
 from minionize.events import Event, Kind
 from minionize.reporters.parts import ROTATE_BYTES, FolderStore
-from minionize.reporters.record import RESULT_LIMIT, Source, event_line, header_line
+from minionize.reporters.record import PACK_FROM, RESULT_LIMIT, Source, event_line, header_line
 from minionize.reporters.rollup import MinionRoll
 from minionize.values import Clock
 
@@ -172,12 +173,12 @@ class LineReporter:
             if (
                 kind is not ack
                 or seconds is None
-                or stdout is not None
                 or stderr is not None
                 or param is not None
                 or reason
                 or detail
                 or result_file
+                or (stdout is not None and not _is_quick(event))
             ):
                 if result_file:
                     self._files.append(result_file)
@@ -191,11 +192,12 @@ class LineReporter:
             if cpu_s is not None and peak_kib is not None and result is None:
                 add(
                     # Quicker than an f-string by a quarter, on the hottest line of all.
-                    '["a",%.3f,"%s",%d,%d,%.6f,%s,%.4f,%d]\n'  # noqa: UP031
+                    '["a",%.3f,"%s",%d,%d,%.6f,%s,%.4f,%d%s]\n'  # noqa: UP031
                     % (
                         at_s - began, id_, attempt, slot, seconds,
                         "null" if exit_status is None else exit_status,
                         cpu_s, -peak_kib if below else peak_kib,
+                        "" if stdout is None else f',{{"out":{json.dumps(stdout)}}}',
                     )
                 )  # fmt: skip
                 cpu_sum += cpu_s
@@ -325,3 +327,13 @@ class JsonReporter(LineReporter):
         header = header_line(source).encode()
         store = FolderStore(folder, source.minion, header, rotate_bytes=rotate_bytes)
         super().__init__(store, source, clock=clock, warn=warn)
+
+
+def _is_quick(event: Event) -> bool:
+    """Whether the output of this plain ack is short, and a program's, which has no result."""
+    return (
+        len(event.stdout or "") < PACK_FROM
+        and event.cpu_s is not None
+        and event.peak_kib is not None
+        and event.result is None
+    )

@@ -32,6 +32,8 @@ _LETTERS = {
     Kind.BEGIN: "b",
     Kind.END: "e",
 }
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+"""`json.dumps` with separators would make an encoder for each line."""
 _KINDS = {letter: kind for kind, letter in _LETTERS.items()}
 
 
@@ -94,11 +96,11 @@ def event_line(event: Event, began: float) -> str:
     extras = _extras(event)
     if extras:
         # Results and params are JSON already: pasted as they are, not quoted once more.
-        head = json.dumps(places, separators=(",", ":"))
+        head = _encode(places)
         return f"{head[:-1]},{{{','.join(extras)}}}]\n"
     while places[-1] is None:
         places.pop()
-    return json.dumps(places, separators=(",", ":")) + "\n"
+    return _encode(places) + "\n"
 
 
 def parse_event(places: list[Any], began: float) -> Event:

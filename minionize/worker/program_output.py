@@ -107,7 +107,7 @@ class ProgramOutput:
                 err.clear()
         elif out_size or err_size:
             if out_size and self._keep_end:
-                outcome = outcome._replace(stdout=out.end())
+                outcome = outcome._replace(stdout=out.end(out_size))
             streams = ((self._out, out, out_size), (self._err, err, err_size))
             fds = out.fd, err.fd
             at_once = self._deliveries.deliver(outcome, streams)

@@ -161,6 +161,8 @@ class Slot:
     def keep_files(self, outcome: Outcome) -> Outcome:
         """Put the files of a good run in place, and those of a failed one beside it; those of
         any other are dropped by `tidy`."""
+        if self.draft_out is None and self.draft_err is None:
+            return outcome
         if outcome.verdict in (Verdict.FAILED, Verdict.REJECTED):
             for draft in {self.draft_out, self.draft_err}:
                 if draft is not None:

@@ -129,9 +129,9 @@ class ProgramSpool(Pages):
         raw = self.pread(TAIL_BYTES, start)
         return text_of_tail(raw + self.pread(TAIL_BYTES - len(raw), start + len(raw)), size)
 
-    def end(self) -> str:
-        """The last `END_BYTES`, as text; from a full line on where that is not all."""
-        size = self.size()
+    def end(self, size: int) -> str:
+        """The last `END_BYTES` of its `size`, as text; from a full line on where that is not
+        all."""
         if size <= END_BYTES:
             return self._text(0, size)
         mark = f"[... about {size - END_BYTES} bytes left out ...]"

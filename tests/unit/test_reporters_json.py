@@ -315,6 +315,15 @@ def test_quick_and_careful_ways_say_and_count_alike(tmp_path: Path) -> None:
         program._replace(peak_below=False, peak_kib=10, seconds=0.125),
         program._replace(result="[1]"),
         program._replace(cpu_s=None),
+        program._replace(stdout='x "\u20ac\udcff\n'),
+        program._replace(stdout=""),
+        program._replace(stdout="x" * 511),
+        program._replace(stdout="x" * 512),
+        program._replace(stdout="x", stderr="y"),
+        program._replace(stdout="x", result="[2]"),
+        program._replace(stdout="x", peak_kib=None),
+        function._replace(stdout="x"),
+        function._replace(stdout="x", result="[3]"),
         function,
         function._replace(result='{"a":1}'),
         function._replace(result='{\n"a":1}'),
@@ -327,7 +336,7 @@ def test_quick_and_careful_ways_say_and_count_alike(tmp_path: Path) -> None:
     careful.reporter.report([event._replace(param="1") for event in acks])
     assert quick.reporter._roll.roll == careful.reporter._roll.roll
     assert quick.reporter._roll.roll.peak_below_kib == 2048
-    assert quick.reporter._roll.roll.cpu_sum == 0.75
+    assert quick.reporter._roll.roll.cpu_sum == 2.5
     quick.reporter.close()
     careful.reporter.close()
     found = [
