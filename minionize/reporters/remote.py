@@ -21,6 +21,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
+from minionize.beneath import Anywhere
 from minionize.errors import MinionizeError
 from minionize.values import Clock
 
@@ -176,8 +177,8 @@ class RemoteStore:
         """Let go of the connection."""
         self._server.close()
         if self.results_folder is not None:
-            with contextlib.suppress(OSError):
-                os.rmdir(self.results_folder)
+            # A process of the function that was killed may have left half a result there.
+            Anywhere.remove_tree(self.results_folder)
 
     def _script(self, script: bytes, *words: str | bytes | int) -> list[str | bytes | int]:
         return ["EVAL", script, len(self._keys), *self._keys, *words]

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 
+from minionize.beneath import Anywhere
 from minionize.events import Event
 
 
@@ -73,8 +74,8 @@ class StdoutReporter:
     def close(self) -> None:
         """Nothing is buffered. The folder of large results goes."""
         if self.results_folder is not None:
-            with contextlib.suppress(OSError):
-                os.rmdir(self.results_folder)
+            # A process of the function that was killed may have left half a result there.
+            Anywhere.remove_tree(self.results_folder)
 
 
 def _forget(events: Sequence[Event]) -> None:

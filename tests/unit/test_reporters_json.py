@@ -456,6 +456,8 @@ def test_large_results_on_standard_output_leave_nothing_behind(tmp_path: Path) -
     assert second["detail"].startswith("result lost: its file can't be read")
     for name in ("b", "c"):  # not written any more
         reporter.report([large(name)])
+    assert list(folder.iterdir()) == []
+    (folder / ".half.json.tmp").touch()
     reporter.close()
     assert not folder.exists()
 
