@@ -114,15 +114,16 @@ def job_seen(job: Mapping[str, Any]) -> JobSeen:
 
 def _suspended(metadata: Mapping[str, Any]) -> str:
     queue = (metadata.get("labels") or {}).get("kueue.x-k8s.io/queue-name")
+    namespace = metadata.get("namespace", "default")
     if queue:
         return (
             f"suspended until Kueue admits it to queue {queue}: kubectl describe workloads -n "
-            f"{metadata.get('namespace', 'default')} tells why it waits"
+            f"{namespace} tells why it waits"
         )
     patch = '{"spec":{"suspend":false}}'
     return (
         "suspended, by a person or a system that admits Jobs, as Kueue: "
-        f"kubectl patch job {metadata['name']} -p '{patch}' lets it go on"
+        f"kubectl patch job {metadata['name']} -p '{patch}' -n {namespace} lets it go on"
     )
 
 
