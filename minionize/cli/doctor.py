@@ -9,7 +9,9 @@ from collections.abc import Iterable, Iterator
 import click
 
 from minionize import settings
-from minionize.cli.doctor_checks import FAIL, OK, WARN, Finding, check_folder, check_scratch
+from minionize.cli.doctor_checks import check_folder
+from minionize.cli.doctor_finding import FAIL, OK, WARN, Finding
+from minionize.cli.doctor_space import check_scratch
 from minionize.cli.ending import one_line, say
 from minionize.cli.opening import opened_queue, queue_option
 from minionize.cli.secrets import shown

@@ -8,31 +8,16 @@ import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
+from minionize.cli.doctor_finding import FAIL, OK, WARN, Finding
+from minionize.cli.doctor_space import check_space
 from minionize.engines.file.calls import Calls
 from minionize.engines.file.room import LOCAL, UNSHARED, file_system
 from minionize.errors import LOCKS_REMEDY, no_locks
 
-OK, WARN, FAIL = "ok", "warn", "FAIL"
-
-LITTLE_BYTES = 1 << 30
-LITTLE_INODES = 10_000
-TRIED_BYTES = 1 << 20
-"""So much is tried to be had in TMPDIR."""
 _SLOW_SYNC_S = 1.0
 _CLOCK_OFF_S = 2.0
 _RECOVER_LOST_LOCKS = "/sys/module/nfs/parameters/recover_lost_locks"
-
-
-class Finding(NamedTuple):
-    """One line of the table."""
-
-    level: str
-    """`ok`, `warn` or `FAIL`."""
-    what: str
-    said: str
-    remedy: str = ""
 
 
 def check_folder(calls: Calls, folder: str, *, shared: bool) -> Iterator[Finding]:
@@ -308,51 +293,6 @@ def check_clock(calls: Calls, place: str) -> Finding:
     return Finding(OK, "clock", "agrees with the file system's")
 
 
-def check_space(there: os.statvfs_result) -> Iterator[Finding]:
-    """Free bytes and files, as far as the file system tells (a quota may be less)."""
-    free = there.f_bavail * there.f_frsize
-    said = f"{_size(free)} free"
-    if free < 1 << 20:
-        yield Finding(FAIL, "space", said, "free some: nothing can be put or settled without")
-    elif free < LITTLE_BYTES:
-        yield Finding(WARN, "space", said, "a million params take some 50 MiB with their report")
-    else:
-        yield Finding(OK, "space", said)
-    if there.f_files:
-        said = f"{there.f_favail:,} files can be made"
-        if there.f_favail < LITTLE_INODES:
-            yield Finding(WARN, "inodes", said, "remove files: each minion needs some ten")
-        else:
-            yield Finding(OK, "inodes", said)
-
-
-def check_scratch(folder: str) -> Iterator[Finding]:
-    """TMPDIR, where much output of programs and large params wait: is there room?"""
-    what = "TMPDIR"
-    there = os.statvfs(folder)
-    said = f"{folder}: {_size(there.f_bavail * there.f_frsize)} free"
-    if there.f_files:
-        said += f", {there.f_favail:,} files can be made"
-    try:
-        # A quota is not in the numbers.
-        fd = os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o600)
-        try:
-            os.posix_fallocate(fd, 0, TRIED_BYTES)
-        finally:
-            os.close(fd)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            yield Finding(
-                FAIL, what, f"{said}: {error.strerror}",
-                "free some, or set TMPDIR: runs that print much are given back",
-            )  # fmt: skip
-            return
-    if there.f_bavail * there.f_frsize < LITTLE_BYTES:
-        yield Finding(WARN, what, said, "free some, or set TMPDIR to a disk with more")
-    else:
-        yield Finding(OK, what, said)
-
-
 class _Other:
     """Another process that does something, and is dead when the block is left."""
 
@@ -390,11 +330,3 @@ def _time(seconds: float) -> str:
     if seconds < 1:
         return f"{seconds * 1000:.3g} ms"
     return f"{seconds:.1f} s" if seconds < 120 else time.strftime("%H:%M:%S", time.gmtime(seconds))
-
-
-def _size(size: float) -> str:
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.3g} {unit}"
-        size /= 1024
-    return f"{size:,.3g} TiB"

@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from minionize.cli.doctor_checks import FAIL, OK, WARN, Finding
+from minionize.cli.doctor_finding import FAIL, OK, WARN, Finding
 from minionize.cli.ending import one_line
 from minionize.engines.file.calls import Calls
 

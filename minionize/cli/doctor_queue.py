@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 
 from minionize.beneath import Each, NotFollowed
-from minionize.cli.doctor_checks import FAIL, OK, WARN, Finding
+from minionize.cli.doctor_finding import FAIL, OK, WARN, Finding
 from minionize.cli.ending import one_line
 from minionize.cli.opening import number
 from minionize.contracts.engine import EngineOptions

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from minionize.cli import doctor_checks, doctor_hosts
-from minionize.cli.doctor_checks import FAIL, OK, WARN
+from minionize.cli import doctor_checks, doctor_hosts, doctor_space
+from minionize.cli.doctor_finding import FAIL, OK, WARN
 from minionize.contracts.engine import EngineOptions
 from minionize.engines.file.calls import Calls
 from minionize.engines.registry import open_engine, open_queue
@@ -207,7 +207,7 @@ def test_rights_of_a_group(tmp_path: Path, mode: int, umask: int, level: str) ->
 def test_space_is_judged() -> None:
     def there(free: int, files: int, inodes: int) -> list[str]:
         fields = (4096, 4096, 1 << 30, free, free, inodes, files, files, 0, 255)
-        return [one.level for one in doctor_checks.check_space(os.statvfs_result(fields))]
+        return [one.level for one in doctor_space.check_space(os.statvfs_result(fields))]
 
     assert there(1 << 20, 1 << 20, 1 << 21) == [OK, OK]
     assert there(1 << 10, 100, 1 << 21) == [WARN, WARN]
