@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from minionize.settings import parsing
 
+_OF_SLURM = "slurmstepd"
 _SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ksh", "mksh", "ash", "fish", "csh", "tcsh"})
 
 
@@ -71,8 +72,12 @@ def scheduler_cpus(env: Mapping[str, str], host: str) -> int | None:
 def scheduler(env: Mapping[str, str]) -> str:
     """Who started this job: `oar`, `slurm`, `pbs`, `kubernetes`, or empty for nobody known.
 
-    A batch system counts more than Kubernetes, where its own daemons may run.
+    A batch system counts more than Kubernetes, where its own daemons may run. `sbatch` in a job of
+    OAR gives the new job that one's variables too, and `oarsub` gives none. So where both are
+    there, Slurm's daemon above us says that the job is Slurm's.
     """
+    if env.get("OAR_JOB_ID") and env.get("SLURM_JOB_ID") and _is_beneath(_OF_SLURM):
+        return "slurm"
     for name, variable in (
         ("oar", "OAR_JOB_ID"),
         ("slurm", "SLURM_JOB_ID"),
@@ -128,12 +133,12 @@ def deadline(env: Mapping[str, str], now: float) -> tuple[float, str] | None:
             continue  # of a job that is over, and we run
         if math.isfinite(at) and at > 0:
             return at, variable
-    for variable, whose in (
-        ("OAR_JOB_WALLTIME_SECONDS", "OAR_JOB_ID"),
-        ("PBS_WALLTIME", "PBS_JOBID"),
+    for variable, whose, name in (
+        ("OAR_JOB_WALLTIME_SECONDS", "OAR_JOB_ID", "oar"),
+        ("PBS_WALLTIME", "PBS_JOBID", "pbs"),
     ):
         said = env.get(variable, "")
-        if not said:
+        if not said or (env.get("SLURM_JOB_ID") and scheduler(env) != name):
             continue
         try:
             walltime_s = parsing.seconds(said)
@@ -143,6 +148,17 @@ def deadline(env: Mapping[str, str], now: float) -> tuple[float, str] | None:
         # close; where it can't be found the end is guessed too late, and TERM comes first.
         return now - job_age_s(env, whose) + walltime_s, variable
     return None
+
+
+def _is_beneath(command: str) -> bool:
+    """Whether one of our ancestors is called so, as far as /proc shows them."""
+    pid = "self"
+    while stat := _read(f"/proc/{pid}/stat"):
+        head, _, rest = stat.rpartition(")")
+        if head.partition("(")[2] == command:
+            return True
+        pid = rest.split()[1]
+    return False
 
 
 def job_age_s(env: Mapping[str, str], variable: str) -> float:

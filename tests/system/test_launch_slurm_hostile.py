@@ -123,12 +123,12 @@ def test_nothing_of_another_job_or_run_goes_into_the_new_one(
         script = site.folder / "script.sh"
         script.write_text(site.launch("--dry-run", "--wall-time", "5m", command=SLEEPS))
         (site.queue / "launches" / "logs").mkdir(parents=True)
-        surroundings({"SLURM_JOB_END_TIME": "1000", "SLURM_JOB_ID": "999", **OF_A_RUN})
+        surroundings({**OF_A_JOB, **OF_A_RUN, "SLURM_EXPORT_ENV": "ALL"})
         site.slurm.ok("sbatch", str(script))
         leaked = {"SLURM_JOB_END_TIME": "1000", "SLURM_JOB_ID": "999", **OF_A_RUN}
     env = seen_by_the_run(site)
     assert not {name for name, value in leaked.items() if env.get(name) == value}
-    assert "MINION_ID" in env and "OAR_JOB_ID" not in env
+    assert "MINION_ID" in env and ("OAR_JOB_ID" in env) == (by == "plain sbatch")
     assert env["MINION_JOB"] == f"slurm:t:{env['SLURM_JOB_ID']}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -133,3 +134,23 @@ def test_a_shell_between() -> None:
             timeout=180,
         )
         assert ran.stdout.decode().strip() == told, above
+
+
+@pytest.mark.parametrize(("daemon", "name"), [("slurmstepd", "slurm"), ("sshd", "oar")])
+def test_a_job_of_slurm_that_a_job_of_oar_submitted(tmp_path: Path, daemon: str, name: str) -> None:
+    """`sbatch` has given it the variables of both: what is above it tells whose it is."""
+    above = tmp_path / daemon
+    shutil.copy("/bin/sh", above)
+    code = (
+        "import os, time; from minionize.settings import machine as m; e = os.environ;"
+        " print(m.scheduler(e), m.job(e), m.deadline(e, time.time()) is None)"
+    )
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2]),
+           "OAR_JOB_ID": "5", "OAR_JOB_WALLTIME_SECONDS": "60", "SLURM_JOB_ID": "7",
+           "SLURM_CLUSTER_NAME": "t"}  # fmt: skip
+    said = subprocess.run(
+        [str(above), "-c", '"$0" -c "$1"; :', sys.executable, code], env=env, text=True,
+        capture_output=True, check=True,
+    ).stdout.split()  # fmt: skip
+    job = {"slurm": "slurm:t:7", "oar": "oar::5"}[name]
+    assert said == [name, job, str(name == "slurm")]
