@@ -52,9 +52,10 @@ def lacking() -> str:
 class Oar:
     """OAR at work. `with Oar(folder) as oar`: one at a time on this machine; others wait."""
 
-    def __init__(self, folder: Path) -> None:
-        """`folder`: for the logs of its servers."""
+    def __init__(self, folder: Path, more: Mapping[str, str] | None = None) -> None:
+        """`folder`: for the logs of its servers; `more`: for its configuration."""
         self.account = Account(USER)
+        self._more = more or {}
         self._folder = folder
         self._stack = contextlib.ExitStack()
 
@@ -64,7 +65,7 @@ class Oar:
             stack.enter_context(_restored(_CONF))
             stack.enter_context(_restored(_SSHD))
             port, server_port, sshd_port = free_ports(3)
-            _configure(port, server_port, sshd_port)
+            _configure(port, server_port, sshd_port, self._more)
             stack.enter_context(_database(port))
             stack.enter_context(self.account)
             self._start(stack, server_port, sshd_port)
@@ -96,7 +97,7 @@ class Oar:
         )
 
 
-def _configure(port: int, server_port: int, sshd_port: int) -> None:
+def _configure(port: int, server_port: int, sshd_port: int, more: Mapping[str, str]) -> None:
     told: Mapping[str, str] = {
         "DB_PORT": str(port),
         "DB_BASE_PASSWD": "oar",
@@ -106,6 +107,7 @@ def _configure(port: int, server_port: int, sshd_port: int) -> None:
         "SCHEDULER_JOB_SECURITY_TIME": "2",
         "SCHEDULER_MIN_TIME_BETWEEN_2_CALLS": "1",
         "LOG_FILE": "/var/log/oar.log",
+        **more,
     }
     text = _CONF.read_text()
     for key, value in told.items():
