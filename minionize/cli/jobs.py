@@ -147,14 +147,26 @@ def _found(name: str, queue: str | None, ids: Sequence[str]) -> Sequence[Record]
     return [by_id[id] for id in dict.fromkeys(ids)]
 
 
+_ASKED_TOGETHER = frozenset({"slurm", "oar"})
+"""Schedulers of which one question is enough for all launches; its failure is that of all."""
+
+
 def _asked(found: Sequence[Record]) -> Iterator[tuple[Record, Sequence[Job], str]]:
     """Each launch with its jobs, or with why they aren't known."""
+    groups: dict[str, list[Record]] = {}
     for record in found:
+        name = record.submitted.scheduler
+        groups.setdefault(name if name in _ASKED_TOGETHER else record.id, []).append(record)
+    told: dict[str, tuple[Sequence[Job], str]] = {}
+    for group in groups.values():
         try:
-            asked = scheduler_for("minion jobs", record.submitted.scheduler)
-            yield record, asked.states([record.submitted]), ""
+            asked = scheduler_for("minion jobs", group[0].submitted.scheduler)
+            states = asked.states_of_each([record.submitted for record in group])
         except (LaunchRefused, UsageError) as error:
-            yield record, (), one_line(str(error))
+            told.update((record.id, ((), one_line(str(error)))) for record in group)
+        else:
+            told.update((record.id, (jobs, "")) for record, jobs in zip(group, states, strict=True))
+    return ((record, *told[record.id]) for record in found)
 
 
 def _lines(record: Record, states: Sequence[Job], why: str, *, each: bool) -> list[str]:

@@ -48,6 +48,9 @@ class Launcher(Protocol):
         Those that can't be asked for, or may be another's, are UNKNOWN; and `gone` where the
         scheduler that had them has them no more."""
 
+    def states_of_each(self, submitted: Sequence[Submitted]) -> Sequence[Sequence[Job]]:
+        """The same, for each of these launches by itself."""
+
     def logs(self, submitted: Submitted, *, follow: bool) -> Iterator[LogLine]:
         """What the minions wrote, job by job; with `follow` as it comes, until no job is alive.
         What can't be read is a line of its own (`LogLine.unread`), once, and the others go on."""

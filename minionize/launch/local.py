@@ -95,6 +95,11 @@ def states(submitted: Sequence[Submitted]) -> Sequence[Job]:
     return found
 
 
+def states_of_each(submitted: Sequence[Submitted]) -> Sequence[Sequence[Job]]:
+    """Each launch asked for by itself."""
+    return [states([each]) for each in submitted]
+
+
 def logs(submitted: Submitted, *, follow: bool) -> Iterator[LogLine]:
     """The lines of their files; none where they wrote to a terminal."""
     return files.lines(submitted, follow=follow, states=lambda: states([submitted]))

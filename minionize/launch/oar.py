@@ -71,6 +71,8 @@ _USR2 = 12
 _CANCEL_S = 20.0
 """So long after `oardel` a job may still be as before."""
 _LOOK_EVERY_S = 0.5
+_ASKED_AT_ONCE = 2000
+"""Jobs in one question: a word of a command line may be 128 KiB long."""
 _AT_ONCE = 20
 """Jobs that `oardel` tells at a time: to each it goes by ssh."""
 
@@ -121,11 +123,20 @@ def _oarsub(words: Sequence[str], mark: str) -> list[str]:
 
 
 def states(submitted: Sequence[Submitted]) -> Sequence[Job]:
+    """See `states_of_each`."""
+    return [job for jobs in states_of_each(submitted) for job in jobs]
+
+
+def states_of_each(submitted: Sequence[Submitted]) -> Sequence[Sequence[Job]]:
     """One `oarstat` for all, and for those that took the places of killed ones."""
     rows = _rows(submitted)
-    jobs = [job_of_oarstat(id, row) for id, row in _ours(rows, submitted).items()]
+    return [_jobs_of(each, rows) for each in submitted]
+
+
+def _jobs_of(submitted: Submitted, rows: Mapping[str, dict[str, Any]]) -> list[Job]:
+    jobs = [job_of_oarstat(id, row) for id, row in _ours(rows, [submitted]).items()]
     known = {job.id for job in jobs}
-    for id in (id for each in submitted for id in each.job_ids if id not in known):
+    for id in (id for id in submitted.job_ids if id not in known):
         why = "OAR has another job of that number" if id in rows else "OAR has no such job"
         jobs.append(Job(id, JobState.UNKNOWN, "", f"{why}: was it launched at another site?"))
     return sorted(jobs, key=lambda job: int(job.id))
@@ -150,10 +161,13 @@ def _rows(submitted: Sequence[Submitted]) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     wanted = [job for each in submitted for job in each.job_ids]
     while wanted:
-        ids = ",".join(wanted)
-        rows = _asked(f"job_id IN ({ids}) OR resubmit_job_id IN ({ids})")
+        rows: dict[str, dict[str, Any]] = {}
+        for at in range(0, len(wanted), _ASKED_AT_ONCE):
+            ids = ",".join(wanted[at : at + _ASKED_AT_ONCE])
+            rows.update(_asked(f"job_id IN ({ids}) OR resubmit_job_id IN ({ids})"))
         # A job that was started again may have been killed again.
-        wanted = [id for id in rows if id not in found and id not in wanted]
+        asked = {*wanted}
+        wanted = [id for id in rows if id not in found and id not in asked]
         found.update(rows)
     return found
 

@@ -149,6 +149,11 @@ def _submit_times(cluster: str, jobs: Sequence[str]) -> str:
 
 
 def states(submitted: Sequence[Submitted]) -> Sequence[Job]:
+    """See `states_of_each`."""
+    return [job for jobs in states_of_each(submitted) for job in jobs]
+
+
+def states_of_each(submitted: Sequence[Submitted]) -> Sequence[Sequence[Job]]:
     """One `squeue` for all of a cluster. Slurm forgets each task some minutes after its end:
     `sacct` tells of those, where there is accounting; elsewhere they are UNKNOWN. So are those of
     a cluster that can't be asked from here, and those whose number another job has."""
@@ -159,7 +164,7 @@ def states(submitted: Sequence[Submitted]) -> Sequence[Job]:
     for cluster, launches in clusters.items():
         for each, jobs in zip(launches, _states_on(cluster, launches), strict=True):
             found[id(each)] = jobs
-    return [job for each in submitted for job in found[id(each)]]
+    return [found[id(each)] for each in submitted]
 
 
 def _states_on(cluster: str, launches: Sequence[Submitted]) -> list[list[Job]]:

@@ -45,6 +45,9 @@ class Site:
             raise LaunchRefused("squeue: Unable to contact slurm controller")
         return said()
 
+    def states_of_each(self, submitted: Sequence[Submitted]) -> Sequence[Sequence[Job]]:
+        return [self.states([each]) for each in submitted]
+
     def logs(self, submitted: Submitted, *, follow: bool) -> Iterator[LogLine]:
         return iter(())
 

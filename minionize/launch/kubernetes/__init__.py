@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SHARES_FILES = False
 
-__all__ = ["KEYS", "SHARES_FILES", "cancel", "logs", "render", "states", "submit"]
+__all__ = ["KEYS", "SHARES_FILES", "cancel", "logs", "render", "states", "states_of_each", "submit"]
 
 
 def render(launch: Launch) -> str:
@@ -101,6 +101,11 @@ def _not_known(submitted: Submitted, name: str, why: str) -> list[Job]:
         return []
     names = [f"{name}-{index}" for index in range(submitted.minions)]
     return [Job(each, JobState.UNKNOWN, "", why) for each in names]
+
+
+def states_of_each(submitted: Sequence[Submitted]) -> Sequence[Sequence[Job]]:
+    """Each launch asked for by itself."""
+    return [states([each]) for each in submitted]
 
 
 def logs(submitted: Submitted, *, follow: bool) -> Iterator[LogLine]:
