@@ -92,20 +92,25 @@ class Book:
         count = done = 0
         seconds = 0.0
         urgent = False
+        # Once for each run: what is looked up here, one field after the other, takes longest.
+        is_done, ack = Verdict.DONE, Kind.ACK
         for outcome in outcomes:
-            lease = outcome.lease
+            (
+                lease, verdict, slot, took_s, exit_status, cpu_s, peak_kib, peak_below,
+                reason, detail, _, result, stdout, stderr, flaws, result_file,
+            ) = outcome  # fmt: skip
             mine = held.get(lease.id)
             if mine is not lease and mine != lease:
                 self.aborting.discard(lease.id)
-                if outcome.result_file is not None:
-                    drop(outcome.result_file)
+                if result_file is not None:
+                    drop(result_file)
                 continue
             if marked and lease.id in marked:
                 urgent = True
-            if outcome.verdict is not Verdict.DONE:
-                if outcome.verdict not in NEVER_BEGAN:
+            if verdict is not is_done:
+                if verdict not in NEVER_BEGAN:
                     count += 1
-                    seconds += outcome.seconds
+                    seconds += took_s
                 if done:
                     # Their order matters to the count of failures in a row.
                     self._in_a_row.ended_well()
@@ -116,33 +121,35 @@ class Book:
                 continue
             count += 1
             done += 1
-            seconds += outcome.seconds
-            if outcome.flaws:
+            seconds += took_s
+            if flaws:
                 self._tell_flaws(outcome)
             acks.append(lease)
             if events is not None:
                 events.append(
                     Event(
-                        Kind.ACK,
+                        ack,
                         at_s,
                         lease.id,
                         lease.attempt,
-                        outcome.slot,
-                        outcome.seconds,
-                        outcome.exit_status,
-                        outcome.cpu_s,
-                        outcome.peak_kib,
-                        outcome.peak_below,
-                        outcome.reason,
-                        outcome.detail,
-                        result=outcome.result,
-                        stdout=outcome.stdout,
-                        stderr=outcome.stderr,
-                        param=None if keeps_params else self._param(lease),
+                        slot,
+                        took_s,
+                        exit_status,
+                        cpu_s,
+                        peak_kib,
+                        peak_below,
+                        reason,
+                        detail,
+                        False,
+                        0.0,
+                        result,
+                        stdout,
+                        stderr,
+                        None if keeps_params else self._param(lease),
+                        "",
+                        result_file or "",
                     )
                 )
-                if outcome.result_file is not None:
-                    events[-1] = events[-1]._replace(result_file=outcome.result_file)
         if done:
             self._in_a_row.ended_well()
             self.summary.done += done
