@@ -109,6 +109,19 @@ class Orphans:
             if pgid == group or (param == wanted and wanted)
         ]
 
+    def away(self, group: int, param_id: str) -> list[tuple[int, int]]:
+        """Pid and process group of what left the run's group, as of the last `sort`. None of these
+        numbers can be another process's: nothing but `sort` and `reap` reaps them."""
+        return [
+            (pid, pgid)
+            for pid in self.of(group, param_id)
+            if (pgid := self._left[b"%d" % pid][0]) != group
+        ]
+
+    def none(self) -> bool:
+        """Whether nothing is left of any run, as of the last `sort`."""
+        return not self._left and all(int(name) == self._spared() for name in self._others)
+
     def let_be(self, pids: list[int]) -> None:
         """Wait for these no more."""
         for pid in pids:

@@ -9,6 +9,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from minionize.worker.guard import Guard
+from minionize.worker.lent import Lent
 from minionize.worker.orphans import Orphans
 from minionize.worker.program_output import ProgramOutput
 from minionize.worker.program_slot import NEVER, Slot
@@ -46,6 +47,8 @@ class ProgramRuns:
         self._terminal = terminal
         self._guard = guard
         self._orphans_at = 0.0
+        self.lent = Lent()
+        """What runs that are over left open."""
 
     def all(self) -> list[Slot]:
         """The slots with a run, or with the rest of one."""
@@ -73,6 +76,7 @@ class ProgramRuns:
             # Daemons that ended while the run that started them goes on, and such that may go on.
             self._orphans_at = now + _ORPHANS_S
             self._orphans.reap([slot.pid for slot in self._rests.slots])
+            self.lent.empty(over=self._orphans.none())
         return min(tick_s, _HURRY_TICK_S) if most > SPILL_BYTES else tick_s
 
     def _pour(self, slot: Slot) -> int:

@@ -14,7 +14,7 @@ from minionize.worker.blame import blame
 from minionize.worker.draft import Draft
 from minionize.worker.launching import VERDICTS, NotStarted, no_room
 from minionize.worker.room import NO_ROOM, is_no_room
-from minionize.worker.spool import ProgramSpool, open_in_memory
+from minionize.worker.spool import Pages, ProgramSpool, open_in_memory
 
 if TYPE_CHECKING:
     from minionize.worker.rests import Rest
@@ -42,6 +42,7 @@ class Slot:
         "index",
         "lease",
         "out",
+        "outlived",
         "pid",
         "plain",
         "rest",
@@ -80,6 +81,8 @@ class Slot:
         """Whether the run has no file of its own."""
         self.rest: Rest | None = None
         """What goes on of it after the end of its main process."""
+        self.outlived = False
+        """Something of the run may go on after it, and write to its files."""
         self.stdin = -1
         self.draft_out: Draft | None = None
         self.draft_err: Draft | None = None
@@ -135,6 +138,12 @@ class Slot:
     def files_moved(self) -> None:
         """Its files of output are others now."""
         self._usual = None
+
+    def change_files(self) -> list[Pages]:
+        """New files of output for the next run. Returns the old ones."""
+        self._usual = None
+        self.outlived = False
+        return [spool.renew() for spool in (self.out, self.err) if spool is not None]
 
     def shortage(self) -> OSError | None:
         """Why a file of its output may not be whole, as far as that can be known."""

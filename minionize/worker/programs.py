@@ -296,7 +296,7 @@ class ProgramCrew:
             self._look_at_rests()
         if self._undelivered:
             self._ready += output.go_on()
-        if self._running or self._rests.slots:
+        if self._running or self._rests.slots or self._runs.lent:
             now = time.monotonic()
             if now >= self._tick_at:
                 self._tick(now)
@@ -337,7 +337,8 @@ class ProgramCrew:
                 # Ctrl-C went to the program only, and is meant for the minion as well.
                 self._stop("SIGINT", signal.SIGINT)
                 slot.end = "stop"
-        if (not slot.end or (slot.end == "stop" and not status)) and self._rests.is_left(slot):
+        left = self._rests.is_left(slot)
+        if left and (not slot.end or (slot.end == "stop" and not status)):
             self._rests.begin(slot, status, usage, time.monotonic())
         else:
             self._over(slot, status, usage)
@@ -348,6 +349,8 @@ class ProgramCrew:
         if not self._short_runs.are_short:
             self._short_runs.ended(seconds)
         outcome = self._ends.over(slot, status, usage, seconds, rest)
+        if slot.outlived:
+            self._runs.lent.part(slot, keep=self._orphans.adopting)
         self._idle.append(slot)
         if outcome is not None:
             self._ready.append(outcome)
@@ -380,6 +383,7 @@ class ProgramCrew:
             slot.close()
         self._idle.clear()
         self._output.close()
+        self._runs.lent.empty(over=True)
         self._launcher.close()
         os.close(self._null)
         self._null = -1

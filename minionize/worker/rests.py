@@ -72,7 +72,9 @@ class Rests:
         """Whether anything goes on of the run whose main process was just reaped."""
         if self._orphans.adopting:
             # Whatever is left is one of our children, or has one above it.
-            return self._orphans.any() and self._is_alive(slot)
+            slot.outlived = self._orphans.any()
+            return slot.outlived and self._is_alive(slot)
+        slot.outlived = True  # as far as can be known
         return _is_group(slot.pid) and self._is_alive(slot)
 
     def begin(self, slot: Slot, status: int, usage: Any, now: float) -> None:
@@ -86,9 +88,17 @@ class Rests:
         self.look_at = min(self.look_at, rest.look_at)
 
     def signalled(self, slot: Slot, number: int, now: float) -> None:
-        """The group got this signal, since its run is to end at once, or was to be over."""
+        """The group got this signal, since its run is to end at once, or was to be over: what
+        left the group gets it as well."""
         rest = slot.rest
-        assert rest is not None
+        assert rest is not None and slot.lease is not None
+        for pid, group in self._orphans.away(slot.pid, slot.lease.id):
+            if group == pid:
+                send(pid, number)
+            else:
+                with contextlib.suppress(OSError):
+                    os.kill(pid, number)
+                    os.kill(pid, signal.SIGCONT)
         rest.cut = True
         rest.until = NEVER
         if number == signal.SIGKILL:

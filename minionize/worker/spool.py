@@ -122,6 +122,13 @@ class ProgramSpool(Pages):
         self.passed = self.spilled = self._freed = 0
         return given
 
+    def renew(self) -> Pages:
+        """A new file, for the next run; the old one is empty, and to be closed by who takes it."""
+        self.clear()
+        old = Pages(self.fd)
+        self.fd = open_in_memory(self._folder)
+        return old
+
     def tail(self) -> str:
         """The last `TAIL_BYTES`, as text."""
         size = self.size()

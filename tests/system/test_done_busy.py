@@ -173,3 +173,22 @@ def test_a_daemon_that_goes_on_is_said_and_ends_with_the_minion(tmp_path: Path) 
     assert "what left its process group goes on: sleep" in ran.stderr
     for path in tmp_path.glob("pid.*"):
         until(lambda path=path: not Path(f"/proc/{path.read_text().strip()}").exists())  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("daemon", ["setsid", "env -i setsid"])
+@pytest.mark.parametrize("options", [(), ("--capture",)])
+def test_what_a_daemon_prints_after_its_run_is_no_output_of_another_param(
+    tmp_path: Path, daemon: str, options: tuple[str, ...]
+) -> None:
+    inner = "until test -e go; do sleep 0.01; done; echo late; echo late >&2; touch told"
+    script = (
+        f"case $1 in 1) {daemon} sh -c '{inner}' & ;;"
+        " *) touch go; until test -e told; do sleep 0.01; done; echo mine ;; esac"
+    )
+    fill(f"file:{tmp_path}/minion-queue", "1", "2")
+    ran = runner(tmp_path)("--grace", "0.5", *options, "sh", "-c", script, "x", "{}")
+    assert "2 done" in ran.stderr
+    shown = runner(tmp_path)("results", "--output", "--format", "jsonl", module="minion")
+    rows = [json.loads(line) for line in shown.stdout.splitlines()]
+    assert [row["_stdout"] or "" for row in rows] == ["", "mine\n"]
+    assert ran.stdout == ("" if options else "mine\n")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -199,3 +201,39 @@ def test_members_of_a_group_are_living_ones() -> None:
     until(lambda: not alive(child))
     assert child not in [pid for pid, _ in members(group)]
     assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.parametrize(
+    ("daemon", "first"),
+    [("setsid", "exit 0"), ("env -i setsid", "exit 0"), ("env -i setsid", "exit 3")],
+)
+def test_what_a_daemon_prints_after_its_run_is_no_output_of_another_run(
+    make: Make, tmp_path: Path, daemon: str, first: str
+) -> None:
+    go, told = tmp_path / "go", tmp_path / "told"
+    inner = f"until test -e {go}; do sleep 0.01; done; echo late; echo late >&2; touch {told}"
+    script = (
+        f'case $MINION_PARAM_ID in 1) {daemon} sh -c "{inner}" & {first} ;;'
+        f" *) touch {go}; until test -e {told}; do sleep 0.01; done; echo mine ;; esac"
+    )
+    crew = make(sh(script), grace_s=0.2)
+    end_of(crew, lease(1, "1"))
+    second = end_of(crew, lease(2, "2"))
+    assert (second.stdout, second.stderr) == ("mine\n", "")
+
+
+def test_a_time_out_ends_what_left_the_group_with_the_rest(tmp_path: Path) -> None:
+    script = (
+        "import os, sys, time\n"
+        "from pathlib import Path\n"
+        "from program_crews import *\n"
+        "with made_crews(Path(sys.argv[1])) as make:\n"
+        "    crew = make(sh('setsid sleep 600 &'), timeout_s=0.3, grace_s=600, alone=True)\n"
+        "    assert end_of(crew).reason == 'timeout'\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)],
+        cwd=os.path.dirname(__file__),
+        timeout=120,
+        check=True,
+    )
