@@ -138,6 +138,14 @@ def test_what_is_broken_isnt_submitted_for_ever() -> None:
     assert submitted == TRIES
 
 
+def test_between_a_submission_that_brought_nothing_and_the_next_is_a_rest() -> None:
+    progress, found = Progress(8), stats(waiting=5)
+    assert progress.worth_it(found, 100.0)
+    assert not progress.worth_it(found, 100.0 + REST_S / 2)
+    assert progress.worth_it(found, 100.0 + REST_S)
+    assert not progress.worth_it(found, 100.0 + 1.5 * REST_S)
+
+
 def test_what_goes_on_is_submitted_for_ever() -> None:
     progress = Progress(8)
     for done in range(50):

@@ -244,6 +244,26 @@ def test_faults_are_passed_on(reports: Reports) -> None:
     assert (faults.broken, faults.torn) == (1, 1)
 
 
+@pytest.mark.parametrize(
+    ("want", "missing", "cut", "no_json"),
+    [(Want(), 0, 0, 0), (Want(output=True), 1, 0, 0), (Want(parse_output=True), 1, 1, 1)],
+)
+def test_output_that_is_missing_or_no_json_is_counted_where_it_is_asked_for(
+    reports: Reports, want: Want, missing: int, cut: int, no_json: int
+) -> None:
+    reports.say(
+        "h",
+        ack("1", stdout="1\n"),
+        ack("2", stdout="no json\n"),
+        ack("3", stdout="[1,\n[... 70 bytes left out ...]\n3]\n"),
+        ack("4"),
+        ack("5", stdout="no json\n", result="5"),
+    )
+    faults = Faults()
+    assert len(list(result_rows(None, reports.folder, want, faults=faults))) == 5
+    assert (faults.without_output, faults.cut, faults.no_json) == (missing, cut, no_json)
+
+
 @pytest.mark.parametrize("times", [1, 2])
 def test_what_was_put_back_to_work_has_no_row_until_it_is_done_again(
     queue: Queue, reports: Reports, times: int
