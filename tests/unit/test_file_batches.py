@@ -134,3 +134,11 @@ def test_records_come_back(
     assert json.loads(record.line())[5] == param, "a line is JSON"
     why = ["exit 3", detail, 1.5, "m"]
     assert parse_dead(dead_line(record, why)) == (record, why)
+
+
+def test_what_is_gone_already_keeps_no_other_draft_from_being_removed(tmp_path: Path) -> None:
+    paths = [str(tmp_path / str(number)) for number in range(4)]
+    for path in (paths[0], paths[1], paths[3]):
+        Path(path).touch()
+    Batches(Calls()).discard(paths)
+    assert list(tmp_path.iterdir()) == []

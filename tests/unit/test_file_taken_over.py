@@ -225,3 +225,18 @@ def test_what_a_dead_minion_noted_as_done_is_done_and_all_else_comes_back(
     }
     assert {path.name for path in checkpoints.iterdir()} == others
     assert (heir.stats().done, heir.stats().running) == (1, 2)
+
+
+def test_a_child_of_a_child_closes_no_descriptor_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By then its number may be that of another file."""
+    minion = bench.minion("one")
+    minion.started(minion.lease(1, 0.0))
+    bench.die(minion)
+    closed: list[int] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "close", closed.append)
+        minion._member.close_in_child()
+    assert closed == []
+    assert not minion._member.joined

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from made_worker import Around, Made, Make, done, failed, make_one
 
-from minionize.contracts.crew import Outcome, Verdict
+from minionize.contracts.crew import Flaw, Outcome, Verdict
 from minionize.contracts.engine import Engine, EngineOptions
 from minionize.engines.registry import open_engine
 from minionize.events import Event, Kind
@@ -91,6 +91,16 @@ def test_a_failed_attempt_comes_back_and_the_last_one_is_a_dead_letter(make: Mak
     assert made.lines[1] == "2: exit 3 (oops): it is dead now"
     assert made.lines[2].startswith("2 done, 1 dead (1 new) in ")
     assert made.lines[2].endswith(": 2 (see above why)")
+
+
+def test_what_is_done_with_a_flaw_is_counted_and_the_first_one_told(make: Make) -> None:
+    def does(lease: Lease) -> Outcome:
+        reason = "its processes went on" if lease.param else ""
+        return done(lease)._replace(flaws=(Flaw.REST,) if reason else (), reason=reason)
+
+    made = make(does, range(4))
+    assert made.run().flaws == {Flaw.REST: 3}
+    assert sum("done, but its processes went on" in line for line in made.lines) == 1
 
 
 def test_quiet_says_nothing_of_that(make: Make) -> None:
