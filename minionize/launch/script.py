@@ -18,6 +18,8 @@ from minionize.launch.values import Launch
 
 SETUP = Key("A line of bash before minionize: module load python", many=True)
 
+_LONGEST_NAME = 100
+"""Of a file at most 255 bytes; a digest, a mark and a job's id come behind it."""
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -80,7 +82,7 @@ def script_path(folder: str, name: str, text: str) -> str:
 
 def file_name(name: str) -> str:
     """A launch's name as it can stand in names of files and patterns of schedulers."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip(".-") or "minions"
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip(".-")[:_LONGEST_NAME] or "minions"
 
 
 def clock(seconds: float) -> str:

@@ -12,7 +12,7 @@ from launch_texts import FULL, OAR, OAR_OPTIONS, SLURM, SLURM_OPTIONS
 
 from minionize.errors import UsageError
 from minionize.launch import Launch, launcher
-from minionize.launch.script import clock, file_name, quoted
+from minionize.launch.script import clock, file_name, quoted, write_script
 
 
 def test_oar_whole() -> None:
@@ -192,3 +192,10 @@ def test_clock_and_names() -> None:
     assert [file_name("my scan/x"), file_name("..."), file_name("-é-")] == [
         "my-scan-x", "minions", "minions",
     ]  # fmt: skip
+
+
+def test_a_long_name_makes_no_file_that_cant_be(tmp_path: Path) -> None:
+    """Schedulers take names of hundreds of letters."""
+    path = Path(write_script(str(tmp_path), "n" * 300, "true\n"))
+    assert path.read_text() == "true\n"
+    assert len(path.name) < 150
