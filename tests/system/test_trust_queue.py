@@ -220,6 +220,22 @@ def test_params_of_another_are_only_text(pair: TwoUsers, queue: Path) -> None:
     assert not list(queue.parent.glob("proof"))
 
 
+def test_a_param_in_the_path_of_output_chooses_the_path_and_an_id_does_not(
+    pair: TwoUsers, queue: Path
+) -> None:
+    (queue.parent / "hostile").write_text("../../chosen\n")
+    fed = pair.sh(pair.bob, "minion purge --yes; minion feed hostile", cwd=queue.parent)
+    assert fed.status == 0, fed.err
+    place = pair.ann.home / f"outputs{queue.parent.name}" / "a"
+    for word in ("id", ""):
+        script = f"minion retry --done; minionize --stdout '{place}/b/{{{word}}}' echo x"
+        ran = pair.sh(pair.ann, script, cwd=queue.parent)
+        assert "1 done" in ran.err, ran.err
+        left = [path for path in place.parent.rglob("*") if path.is_file()]
+        assert [path.parent == place / "b" for path in left if path.name != "chosen"] == [True]
+        assert (place.parent / "chosen").exists() == (not word)
+
+
 def test_a_pickle_among_the_params_is_only_text(pair: TwoUsers, queue: Path) -> None:
     """Of the classic kind, which is ASCII."""
     import pickle
