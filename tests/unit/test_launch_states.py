@@ -138,6 +138,10 @@ def test_what_is_broken_isnt_submitted_for_ever() -> None:
     assert submitted == TRIES
 
 
+def test_where_what_is_delayed_is_not_told_what_waits_is_taken() -> None:
+    assert missing(stats(waiting=5)._replace(delayed=None), 0, 8) == 5
+
+
 def test_between_a_submission_that_brought_nothing_and_the_next_is_a_rest() -> None:
     progress, found = Progress(8), stats(waiting=5)
     assert progress.worth_it(found, 100.0)
