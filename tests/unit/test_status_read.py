@@ -314,3 +314,12 @@ def test_the_format_page_tells_the_truth(tmp_path: Path) -> None:
     (read_roll,) = read_rolls(tmp_path, faults)
     assert faults == Faults()
     assert read_roll.roll.done > 0
+
+
+def test_rolls_are_equal_where_all_in_them_is() -> None:
+    roll = RollUp()
+    roll.done = 1
+    assert roll != RollUp()
+    assert roll != "a roll"
+    roll.done = 0
+    assert roll == RollUp()
