@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from minionize.events import Event
 
@@ -25,3 +25,14 @@ class Reporter(Protocol):
 
     def close(self) -> None:
         """Flush all. May be repeated."""
+
+
+@runtime_checkable
+class TellsUnkept(Protocol):
+    """A reporter that may be unable to keep events for a while. The worker then tells the queue of
+    no run that it is done while its result is only in memory."""
+
+    unkept: str
+    """Why events that it got are not kept yet; empty where all are. `report(())` tries again."""
+    dropped: int
+    """How many events it had to drop so far, since too many waited."""

@@ -67,7 +67,8 @@ class LineReporter:
     """One minion's part of a report.
 
     Never raises for a report that can't be written: `warn` gets one line, each flush tries
-    again, and what had to be dropped is counted as `unwritten` in the roll-up.
+    again, and what had to be dropped is counted as `unwritten` in the roll-up. `unkept` and
+    `dropped` are as of contracts.reporter.TellsUnkept.
     """
 
     wants_events = True
@@ -97,6 +98,8 @@ class LineReporter:
         self._unchecked_events = 0
         self._warned = False
         self._closed = False
+        self.unkept = ""
+        self.dropped = 0
         self._opened_at = clock.monotonic()
         self._rolled_at = self._opened_at
         self._pointed_at = self._opened_at
@@ -108,6 +111,7 @@ class LineReporter:
         minion had settled has its result here.
         """
         if not events:
+            self._flush()
             return
         text = self._lines(events)
         self._buffer.append(text)
@@ -252,9 +256,11 @@ class LineReporter:
             self._store.append(lines)
         except OSError as error:
             self._complain(error)
+            self.unkept = f"report {self._store.place} can't be written ({_words(error)})"
             if self._buffered > KEEP_BYTES:
                 self._drop()
             return
+        self.unkept = ""
         self._unchecked_events += self._buffered_events
         self._buffer.clear()
         self._buffered = 0
@@ -262,6 +268,7 @@ class LineReporter:
 
     def _drop(self) -> None:
         self._roll.roll.unwritten += self._buffered_events
+        self.dropped += self._buffered_events
         for path in self._files:
             with contextlib.suppress(OSError):
                 os.unlink(path)
@@ -307,9 +314,14 @@ class LineReporter:
             return
         self._warned = True
         self._warn(
-            f"report {self._store.place} can't be written ({error.strerror or error}): work goes "
-            f"on, and what could not be reported is counted; {self._store.remedy}"
+            f"report {self._store.place} can't be written ({_words(error)}): work goes on, what "
+            "could not be reported is counted, and no run is done without its result; "
+            f"{self._store.remedy}"
         )
+
+
+def _words(error: OSError) -> str:
+    return error.strerror or str(error)
 
 
 class JsonReporter(LineReporter):

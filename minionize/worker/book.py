@@ -12,13 +12,21 @@ from minionize.contracts.reporter import Reporter
 from minionize.events import Event, Kind
 from minionize.settings import Settings
 from minionize.values import Clock, Failure, Lease
-from minionize.worker.decisions import INNOCENT, NEVER_BEGAN, FailuresInARow, Settlement, settle
+from minionize.worker.decisions import (
+    INNOCENT,
+    NEVER_BEGAN,
+    UNABLE_S,
+    FailuresInARow,
+    Settlement,
+    settle,
+)
 from minionize.worker.delivery import UNDELIVERED
 from minionize.worker.lines import FailureLines, last_line, printable
 from minionize.worker.link import Link
 from minionize.worker.memory import OomKills
 from minionize.worker.pace import Pace
 from minionize.worker.summary import Summary
+from minionize.worker.unkept_results import NOT_KEPT, UnkeptResults
 
 _NAMED = 5
 """Dead letters that the last line names, where there is no queue to look at afterwards."""
@@ -59,6 +67,7 @@ class Book:
         self._events: list[Event] = []
         self._in_a_row = FailuresInARow(settings.max_failures_in_a_row)
         self._failures = FailureLines(say, clock, settings.max_attempts)
+        self._unkept = UnkeptResults(reporter, captured=bool(settings.capture))
         self._quiet = settings.quiet
         self._say = say
         self._oom_kills = OomKills()
@@ -301,6 +310,30 @@ class Book:
         if self._events:
             events, self._events = self._events, []
             self._reporter.report(events)
+            self._unkept.reported(events)
+
+    def acks_wait(self) -> str:
+        """Why no ack can be told to the queue now: the report has not kept the results of those
+        runs. Empty where it has. Gives those back whose results the report had to drop."""
+        if self._unkept.are_lost:
+            self.give_back_unkept()
+            return ""
+        link = self._link
+        return self._unkept.why(ask=not link.down or self._clock.monotonic() >= link.retry_at)
+
+    def give_back_unkept(self) -> None:
+        """The runs whose acks wait are not done: they run again, at no one's charge."""
+        self._unkept.given_up()
+        leases = self._link.take_back_acks()
+        now = self._clock.monotonic()
+        for lease in leases:
+            self._link.settled(lease, Settlement("nack", delay_s=UNABLE_S), now)
+            self._event(Kind.GIVE_BACK, lease, NOT_KEPT)
+        self.summary.done -= len(leases)
+        self.summary.given_back += len(leases)
+        self.ended -= len(leases)
+        if leases and self._in_a_row.failed(1, NOT_KEPT, ""):
+            self.too_many = self._in_a_row.commonest()
 
     def _param(self, lease: Lease) -> str | None:
         """The text, where the queue won't have it when the param is done."""

@@ -192,6 +192,11 @@ class Ending:
         EngineUnavailable where the queue can't be told."""
         if now < self._leave_at:
             return
+        if self._book.acks_wait():
+            self._book.give_back_unkept()
+            self._link.flush(last=True)
+            if not self._link.held:
+                return
         if self._link.down and not self._link.busy:
             raise EngineUnavailable(
                 f"{self._engine.url}: stopped, but {len(self._link.held)} params could not be "

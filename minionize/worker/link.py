@@ -58,6 +58,8 @@ class Link:
         self._lost_since: float | None = None
         """Down, and nobody else was seen to reach it since."""
         self._told_down = False
+        self._held_up = False
+        """It is down for us since acks had to wait for something else."""
         self._retry_at = 0.0
         self._retry_s = FIRST_RETRY_S
         self._renewed_at = clock.monotonic()
@@ -157,16 +159,22 @@ class Link:
         for lease in leases:
             self.settled(lease, back, now)
 
-    def flush(self, *, last: bool = False) -> bool:
+    def take_back_acks(self) -> list[Lease]:
+        """What was to be acked, and is not: to be settled otherwise."""
+        acks, self.acks = self.acks, []
+        return acks
+
+    def flush(self, *, last: bool = False, acks_wait: str = "") -> bool:
         """Tell the queue what gathered. False if it could not be told all of it now. `last`: ask
-        even while it is down."""
+        even while it is down. `acks_wait`: why acks can't be told now; patience is as with a queue
+        that can't be reached."""
         if self.flush_at is None:
             return True
         if self._waits() and not last:
             return False
         writes = bool(self._buries or self._nacks)
         try:
-            if self.acks:
+            if self.acks and not acks_wait:
                 self.engine.ack(self.acks)
                 if self._checkpoints is not None:
                     self._checkpoints.settled(self.acks)
@@ -183,6 +191,9 @@ class Link:
                 self.engine.nack(leases, delay_s=delay_s, charge=charge, later=later)
                 self._forget(leases)
                 del self._nacks[key]
+            if self.acks:
+                self._held_up = True
+                raise EngineUnavailable(acks_wait)
         except EngineUnavailable as error:
             self._unflushed = True
             self._failed(error)
@@ -297,7 +308,11 @@ class Link:
             self._taking.else_works()
             if self._told_down:
                 self._told_down = False
-                self._say(f"{self.engine.url}: reached again after {away_s:.0f} s")
+                again = f"{self.engine.url}: reached again"
+                if self._held_up:
+                    again = "the report can be written again"
+                self._say(f"{again} after {away_s:.0f} s")
+            self._held_up = False
 
     def _failed(self, error: EngineUnavailable) -> None:
         """Wait a little longer each time; give up after `reconnect_s` in which nobody else was

@@ -213,7 +213,7 @@ class Worker:
     def _flush(self) -> bool:
         """Tell queue and reporter what gathered."""
         self._book.report()
-        if not self._link.flush():
+        if not self._link.flush(acks_wait=self._book.acks_wait()):
             self._link.flush_at = max(self._link.retry_at, self._link.flush_at or 0.0)
             return False
         self._waiting.unsynced = False
@@ -295,6 +295,9 @@ class Worker:
         if self._guard is not None:
             self._guard.leave()  # it looks around while we take our leave
         try:
+            self._book.report()
+            if self._book.acks_wait():
+                self._book.give_back_unkept()
             with contextlib.suppress(EngineUnavailable):
                 self._link.flush(last=True)
             self._engine.close()
