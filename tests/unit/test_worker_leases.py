@@ -100,6 +100,21 @@ def test_suspects_are_marked_before_they_start_and_acked_before_the_next(make: M
     assert (summary.done, summary.exit_status) == (5, 0)
 
 
+class Haunted(Crew):
+    """Each wait tells first of a run whose lease this minion does not hold any more."""
+
+    def wait(self, timeout_s: float) -> list[Outcome]:
+        outcomes = super().wait(timeout_s)
+        return [done(Lease("99", "99")), *outcomes] if outcomes else []
+
+
+def test_the_end_of_a_lost_run_hides_no_end_beside_it(make: Make) -> None:
+    made = make(done, range(3), max_time_s=3.0)
+    made.crew = Haunted(done)
+    summary = made.run()
+    assert (summary.done, summary.exit_status) == (3, 0)
+
+
 class Looks(Crew):
     """Notes which ends of suspects were not told when it is waited for again."""
 
