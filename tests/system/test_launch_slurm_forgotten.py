@@ -27,8 +27,10 @@ def test_accounting_tells_what_became_of_them(
         site.launch("-n", "3", "--grace", "600", command=SLEEPS)
         until(lambda: sorted(site.jobs("slurm-1").values()) == ["pending", "running", "running"],
               site.told, timeout_s=PATIENCE_S)  # fmt: skip
-        # As if its wall time were over; Slurm looks after them twice a minute.
-        slurm.ok("scontrol", "update", "jobid=1_1", "endtime=now")
+        # As if its wall time were over; Slurm looks after them twice a minute. It refuses an end in
+        # the second in which the job began.
+        over_now = ("scontrol", "update", "jobid=1_1", "endtime=now")
+        until(lambda: slurm.call(*over_now).returncode == 0, site.told, timeout_s=PATIENCE_S)
         slurm.ok("scancel", "1_2", "1_3")
         over = {"1_1": "failed", "1_2": "cancelled", "1_3": "cancelled"}
         until(lambda: site.jobs("slurm-1") == over, site.told, timeout_s=PATIENCE_S)

@@ -240,3 +240,27 @@ def test_a_child_of_a_child_closes_no_descriptor_again(
         minion._member.close_in_child()
     assert closed == []
     assert not minion._member.joined
+
+
+def test_one_that_finds_files_gone_with_params_that_others_ended_calls_nothing_damaged(
+    bench: Bench,
+) -> None:
+    """It stood still between claiming and reading, and when it went on another had the lock for
+    longer than a file is waited for."""
+    giver, slow, other = bench.minion("giver"), bench.minion("slow"), bench.minion("other")
+    giver.nack(giver.lease(3, 0.0))
+    with slow.room.head as head:
+        slow._holding.enter(head)
+        assert not slow._take(head, 3)
+    slow._fronts.prepare()
+    with slow.room.head as head:
+        slow._holding.enter(head)
+        assert slow._take(head, 3)
+    slow.room.batches.close()
+    other.ack(bench.let_pass(2 * LEASE_S, other))
+    bench.let_pass(LEASE_S, other)
+    with other.room.head:  # so it can't look at the head
+        assert slow.lease(3, 0.0) == []
+    bench.clock.advance(2 * slow.room.visibility_s)
+    assert slow.lease(3, 0.3) == []
+    assert other.stats().done == 3

@@ -28,9 +28,13 @@ _KEPT = 12
 """Indexes, with open descriptors, that a process keeps."""
 
 
-def missing(path: str) -> QueueDamaged:
+class FileMissing(QueueDamaged):
+    """A file that the head named is not there, and was waited for."""
+
+
+def missing(path: str) -> FileMissing:
     """What is said of a file that the head names and that does not appear."""
-    return QueueDamaged(f"{path} is missing: restore it from a backup, or feed a new queue")
+    return FileMissing(f"{path} is missing: restore it from a backup, or feed a new queue")
 
 
 def damaged(path: str, what: str) -> QueueDamaged:

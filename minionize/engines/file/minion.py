@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 
 from minionize.engines.file import slot as slots
-from minionize.engines.file.batches import MAX_LINES, NotVisible, Record
+from minionize.engines.file.batches import MAX_LINES, FileMissing, NotVisible, Record
 from minionize.engines.file.claiming import Fronts, take
 from minionize.engines.file.counting import stats_of
 from minionize.engines.file.ended import buried, given_back, moved_out
@@ -63,7 +63,11 @@ class FileEngine:
         calls = self.room.calls
         begin = calls.monotonic()
         while limit > 0:
-            found = ready(self._holding.held, self._texts, limit)
+            try:
+                found = ready(self._holding.held, self._texts, limit)
+            except FileMissing:
+                self._look_whose()
+                found = ready(self._holding.held, self._texts, limit)
             if found:
                 return found
             now = calls.monotonic()
@@ -98,6 +102,14 @@ class FileEngine:
                 break
             calls.sleep(min(left, max(MIN_PAUSE_S, self._lookout.next_at - now)))
         return []
+
+    def _look_whose(self) -> None:
+        """Learn from the head what is still held here. A minion that stood still may hold nothing
+        any more, and the files of what it held are gone with the params, which others ended."""
+        with self.room.head as head:
+            self._holding.enter(head)
+            self._holding.commit(head)
+        self._after_fold()
 
     def _take(self, head: Head, limit: int) -> bool:
         """Claim up to `limit`, and fold; whether anything is held that was not leased yet."""
