@@ -14,11 +14,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from minionize.settings.own_files import MOST_BYTES, LeftOut, read_own_file
+from minionize.settings.project import DOTENV
 
 if TYPE_CHECKING:
     from dotenv.parser import Original
 
-DOTENV = ".env"
 KNOWN = ("MINION_", "REPORTER_", "EXECO_", "REDIS_", "PULSAR_", "GOOGLE_", "PUBSUB_")
 """How the variables begin that mean something to minionize itself."""
 _OF_LIBRARIES = ("GOOGLE_", "PUBSUB_", "KUBECONFIG")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from minionize.errors import UsageError
 from minionize.nearest import nearest
 from minionize.settings import parsing
-from minionize.settings.own_files import LeftOut, read_own_file
 
+DOTENV = ".env"
 YAML = ".minionize.yml"
 SCHEDULERS = ("local", "oar", "slurm", "kubernetes")
 """Where `minion launch` can start minions; the sections that `launch:` may have."""
@@ -80,6 +81,11 @@ class LaunchSection(NamedTuple):
 def read_project() -> Project:
     """The project's file, empty where there is none, or no file that this user can read: a note
     says so. UsageError, in one line, where what stands in the file can't be used."""
+    if not os.path.lexists(YAML):
+        return Project()
+    # Not needed where there is no file, as for most minions: they start sooner.
+    from minionize.settings.own_files import LeftOut, read_own_file
+
     try:
         read = read_own_file(YAML)
     except LeftOut as left_out:

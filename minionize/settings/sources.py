@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 from minionize.errors import UsageError
 from minionize.nearest import nearest
 from minionize.settings import machine, parsing
-from minionize.settings.dotenv_file import DOTENV, load_dotenv
-from minionize.settings.project import YAML, Project, meant, read_project
+from minionize.settings.project import DOTENV, YAML, Project, meant, read_project
 from minionize.settings.table import BY_FIELD, BY_KEY, BY_VARIABLE, OPTIONS, OTHER_VARIABLES, Option
 from minionize.settings.value import Settings
 
@@ -48,7 +47,14 @@ def load(
     its place. `exporting`: what `.env` sets is for the programs that this process starts, too;
     otherwise only what minionize itself understands is taken, and only by it.
     """
-    from_dotenv, left_out, kept = load_dotenv(exporting=exporting)
+    from_dotenv: Mapping[str, int] = {}
+    left_out: tuple[str, ...] = ()
+    kept: Mapping[str, str] = {}
+    if os.path.lexists(DOTENV):
+        # Not needed where there is no file, as for most minions: they start sooner.
+        from minionize.settings.dotenv_file import load_dotenv
+
+        from_dotenv, left_out, kept = load_dotenv(exporting=exporting)
     env = {**environment(), **kept}
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}

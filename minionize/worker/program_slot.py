@@ -11,12 +11,12 @@ from minionize.contracts.callback import Invocation
 from minionize.contracts.crew import Flaw, Outcome, Verdict
 from minionize.values import Lease
 from minionize.worker.blame import blame
-from minionize.worker.draft import Draft
 from minionize.worker.launching import VERDICTS, NotStarted, no_room
 from minionize.worker.room import NO_ROOM, is_no_room
 from minionize.worker.spool import Pages, ProgramSpool, open_in_memory
 
 if TYPE_CHECKING:
+    from minionize.worker.draft import Draft
     from minionize.worker.rests import Rest
 
 NEVER = float("inf")
@@ -113,6 +113,11 @@ class Slot:
         self.plain = False
         if wanted.stdin is not None:
             self._fill_stdin(wanted.stdin)
+        if wanted.stdout is None and wanted.stderr is None:
+            return
+        # Only `--stdout` and `--stderr` need it.
+        from minionize.worker.draft import Draft
+
         try:
             if wanted.stdout is not None:
                 self.draft_out = Draft(wanted.stdout, self._mark + ".out")
