@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import signal
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 from driven import DEADLINE_S, Driven, alive, evil, leases, made
 
 from minionize.contracts.crew import Verdict
+from minionize.errors import HostUnfit
 from minionize.values import Lease, to_text
 from minionize.worker.guard import _ROUNDS, _ROUNDS_OVER, Guard
 
@@ -184,3 +187,28 @@ def test_where_no_process_can_be_started_nobody_is_charged(drive: Callable[..., 
     driven.until(lambda: len(driven.outcomes) == 2)
     assert [outcome.verdict for outcome in driven.outcomes] == [Verdict.FAILED, Verdict.CROWDED]
     assert driven.outcomes[1].reason.startswith("no process can be started")
+
+
+@pytest.mark.parametrize("lack", ["descriptors", "folder"])
+def test_where_no_new_parent_of_children_can_be_started_the_machine_is_to_blame(
+    drive: Callable[..., Driven], tmp_path: Any, lack: str
+) -> None:
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    driven = drive(evil, env={**os.environ, "TMPDIR": str(folder)}).ready()
+    assert driven.run(leases({}))["1"].verdict is Verdict.DONE
+    given = resource.getrlimit(resource.RLIMIT_NOFILE)
+    os.kill(driven.crew._children._nursery.pid, signal.SIGKILL)
+    try:
+        if lack == "folder":
+            folder.rmdir()
+        else:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (3, given[1]))
+        with pytest.raises(HostUnfit, match="can't be started again") as raised:
+            driven.until(lambda: False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, given)
+    says = {"folder": "No such file or directory: mend this host", "descriptors": "ulimit -n"}
+    assert says[lack] in str(raised.value)
+    with pytest.raises(HostUnfit):
+        driven.crew.wait(0.0)

@@ -182,8 +182,18 @@ class Children:
                 self._bury(slot, {"status": status})
                 slot.stillborn = 0
         self._guard.release(*range(len(self._slots) + 1))
-        if not self.stopping:
+        if self.stopping:
+            return
+        what = "the parent of the function's processes can't be started again"
+        try:
             self._start_nursery()
+        except OSError as error:
+            self.error = self.error or unfit(what, error)
+        except MinionizeError as error:
+            # The same interpreter was started here before: whatever it is, it is the machine.
+            cause = error.__cause__
+            again = unfit(what, cause) if isinstance(cause, OSError) else error
+            self.error = self.error or again
 
     # -- ending runs ---------------------------------------------------------------------------
 

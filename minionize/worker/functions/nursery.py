@@ -40,7 +40,8 @@ class Nursery:
         scratch: str,
         told: Mapping[str, Any],
     ) -> None:
-        """Starts it; does not wait until it is up. UsageError if that can't be.
+        """Starts it; does not wait until it is up. UsageError if that can't be, HostUnfit or
+        OSError where the machine has no room for it.
 
         `told`: minion_id, deadline and checkpoints, for callbacks/current; and capture.
         """
@@ -57,39 +58,46 @@ class Nursery:
             "name": origin.name,
             "main": _main(),
         }
-        setup = open_unlinked(scratch)
-        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        moved = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _HIGH) for fd in (theirs.fileno(), setup)]
-        try:
+        with contextlib.ExitStack() as ours:
+            setup = open_unlinked(scratch)
+            ours.callback(os.close, setup)
             with open(setup, "wb", closefd=False) as file:
                 file.write(json.dumps(told).encode() + b"\n" + origin.pickled)
             os.lseek(setup, 0, os.SEEK_SET)
-            self.pid = limits.as_given(os.posix_spawn)(
+            self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            ours.callback(theirs.close)
+            undo = ours.enter_context(contextlib.ExitStack())
+            undo.callback(self.control.close)
+            moved: list[int] = []
+            for fd in (theirs.fileno(), setup):
+                moved.append(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _HIGH))
+                ours.callback(os.close, moved[-1])
+            self.pid = self._spawn(_environment(env, told), moved)
+            undo.pop_all()
+        self.control.setblocking(False)
+
+    def _spawn(self, env: dict[str, str], fds: list[int]) -> int:
+        """Start the interpreter with these two: the socket, and what it is told."""
+        try:
+            return limits.as_given(os.posix_spawn)(
                 sys.executable,
                 [sys.executable, *["-O"] * sys.flags.optimize, "-c", _CODE],
-                _environment(env, told),
+                env,
                 file_actions=[
                     (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                    (os.POSIX_SPAWN_DUP2, moved[0], 3),
-                    (os.POSIX_SPAWN_DUP2, moved[1], 4),
+                    (os.POSIX_SPAWN_DUP2, fds[0], 3),
+                    (os.POSIX_SPAWN_DUP2, fds[1], 4),
                 ],
                 setpgroup=0,
                 setsigmask=(),
                 setsigdef=[signal.SIGTERM, signal.SIGINT, signal.SIGCHLD],
             )
         except OSError as error:
-            self.control.close()
             if blame(error) is not Blame.COMMAND:
                 raise unfit("no process can be started for the function", error) from error
             raise UsageError(
                 f"{sys.executable} can't be started ({error.strerror}): use --inline"
             ) from error
-        finally:
-            theirs.close()
-            os.close(setup)
-            for fd in moved:
-                os.close(fd)
-        self.control.setblocking(False)
 
     def fork(self, slot: int, birth: int, ends: list[int]) -> bool:
         """Ask for a child; False if the zygote is gone."""
