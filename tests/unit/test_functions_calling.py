@@ -153,6 +153,19 @@ def test_tracebacks_of_hostile_exceptions() -> None:
 
 
 @pytest.mark.parametrize(
+    ("code", "instead"),
+    [(75, "minionize.RetryLater"), (65, "minionize.Reject"), (75 + 256, "RetryLater"), (3, "")],
+)
+def test_a_status_that_is_special_for_programs_is_a_failure_that_names_what_a_function_raises(
+    code: int, instead: str
+) -> None:
+    fields = results.failed(SystemExit(code))
+    assert (fields.verdict, fields.reason) == ("failed", f"exit {code & 255}")
+    assert instead in fields.detail.splitlines()[-1]
+    assert ("as the status of a program" in fields.detail) == bool(instead)
+
+
+@pytest.mark.parametrize(
     ("asked", "delay_s"),
     [
         (None, None),

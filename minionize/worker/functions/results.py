@@ -67,6 +67,14 @@ REMEDY = (
 )
 
 
+_FOR_PROGRAMS = {
+    75: "75 gives a param back only as the status of a program: a function raises "
+    "minionize.RetryLater",
+    65: "65 makes a param dead only as the status of a program: a function raises minionize.Reject",
+}
+"""Statuses that a program is known by, and what a function does instead."""
+
+
 class Terminated(SystemExit):
     """TERM arrived: unwinds the function, so that what it opened is closed."""
 
@@ -99,6 +107,8 @@ def failed(error: BaseException) -> Fields:
         if not status:
             return Fields()  # as a program that ends with 0
         said = str(error.code)[-MOST_DETAIL:] if type(error.code) is str else traced(error)
+        if status in _FOR_PROGRAMS:
+            said = f"{said}\n{_FOR_PROGRAMS[status]}"
         return Fields("failed", f"exit {status}", said, status)
     return Fields("failed", type(error).__name__, traced(error))
 
