@@ -69,7 +69,10 @@ def translated(error: Exception, url: str) -> MinionizeError:
             f"{url}: TLS failed ({said}): see REDIS_CA_FILE, REDIS_CERT_FILE, REDIS_KEY_FILE"
         )
     if isinstance(error, (exceptions.ConnectionError, OSError)):
-        return EngineUnavailable(f"{url}: can't be reached ({_short(said)})")
+        return EngineUnavailable(
+            f"{url}: can't be reached ({_short(said)}): look whether the server is up and the "
+            "address is right"
+        )
     return EngineUnavailable(f"{url}: the server said: {said[:300]}")
 
 
