@@ -31,10 +31,11 @@ class Store(Protocol):
 
     place: str
     """For messages: `in FOLDER`."""
-    remedy: str
-    """What to do where it can't be written."""
     results_folder: str | None
     """As of Reporter."""
+
+    def remedy(self, error: OSError) -> str:
+        """What to do where it can't be written because of `error`."""
 
     def keep(self, path: str) -> None:
         """Keep this file of the results folder, under its name, and let go of the file itself.
@@ -316,7 +317,7 @@ class LineReporter:
         self._warn(
             f"report {self._store.place} can't be written ({_words(error)}): work goes on, what "
             "could not be reported is counted, and no run is done without its result; "
-            f"{self._store.remedy}"
+            f"{self._store.remedy(error)}"
         )
 
 

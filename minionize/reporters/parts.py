@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from typing import TYPE_CHECKING, Any
 
-from minionize.beneath import Each
+from minionize.beneath import Each, NotFollowed
 
 if TYPE_CHECKING:
     from io import BufferedReader
@@ -205,17 +206,30 @@ class _Packer:
             self._descriptor = -1
 
 
+_REMEDIES = {
+    errno.ENOSPC: "make room there",
+    errno.EDQUOT: "make room there",
+    errno.EACCES: "have its owner give you the right to write there",
+    errno.EPERM: "have its owner give you the right to write there",
+}
+
+
 class FolderStore(Parts):
     """All that one minion writes into the folder of a report: parts, and its roll-up."""
 
     def __init__(self, folder: str, minion: str, header: bytes, *, rotate_bytes: int) -> None:
         super().__init__(folder, minion, header, rotate_bytes=rotate_bytes)
         self.place = f"in {folder}"
-        self.remedy = "make room there or set REPORTER_JSON_DIRECTORY"
         self.results_folder: str | None = os.path.join(folder, RESULTS)
         name = roll_name(minion)
         self._roll = name
         self._roll_draft = f".{name}.tmp"
+
+    def remedy(self, error: OSError) -> str:
+        """See json_lines.Store."""
+        if isinstance(error, NotFollowed):
+            return "or set REPORTER_JSON_DIRECTORY"  # its own words say what to do there
+        return f"{_REMEDIES.get(error.errno or 0, 'mend that')} or set REPORTER_JSON_DIRECTORY"
 
     def write_roll(self, line: str) -> None:
         """Put this roll-up in the place of the last one."""

@@ -106,7 +106,6 @@ class RemoteStore:
         """`scratch`: a folder for large results on their way to the server."""
         self.results_folder = scratch
         self.place = f"at {server.url}"
-        self.remedy = "mend the server, or set MINION_REPORTER"
         self._server = server
         self._minion = minion
         self._header = header.rstrip("\n")
@@ -117,6 +116,10 @@ class RemoteStore:
         """Pieces that were sent, and may or may not have arrived; the first is `_seq + 1`."""
         self._pause_s = 0.0
         self._not_before = 0.0
+
+    def remedy(self, error: OSError) -> str:
+        """See json_lines.Store."""
+        return "mend the server, or set MINION_REPORTER"
 
     def append(self, lines: bytes) -> None:
         """See json_lines.Store. What may have arrived before is sent as it was, under its old

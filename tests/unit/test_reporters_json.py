@@ -14,6 +14,7 @@ from typing import NoReturn
 
 import pytest
 
+from minionize.beneath import LINK, NotFollowed
 from minionize.events import Event, Kind
 from minionize.reporters import open_reporter, report_folder
 from minionize.reporters.json_lines import KEEP_BYTES, JsonReporter
@@ -282,6 +283,28 @@ def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
     room.reporter.close()
     assert len(room.warnings) == 1
     assert (tmp_path / "report").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (NotFollowed(LINK, "report"), "it is a symbolic link, and none is followed there: remove"),
+        (OSError(errno.ENOSPC, "full"), "make room there or set REPORTER_JSON_DIRECTORY"),
+        (OSError(errno.EACCES, "denied"), "right to write there or set REPORTER_JSON_DIRECTORY"),
+        (OSError(errno.EIO, "broken"), "mend that or set REPORTER_JSON_DIRECTORY"),
+    ],
+)
+def test_the_remedy_fits_the_error(
+    room: Room, monkeypatch: pytest.MonkeyPatch, error: OSError, remedy: str
+) -> None:
+    def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(room.reporter._store, "append", fails)
+    room.reporter.report(acks(1, 1))
+    (warning,) = room.warnings
+    assert remedy in warning and warning.endswith("or set REPORTER_JSON_DIRECTORY")
+    assert ("make room" in warning) == (error.errno == errno.ENOSPC)
 
 
 def test_the_roll_up_stays_small(room: Room) -> None:
