@@ -14,6 +14,8 @@ from minionize.settings import Loaded, Settings
 from minionize.worker.collecting import SeldomCollecting
 
 NAME = "minionize"
+_SEPARATORS = frozenset({":::", ":::+", "::::", "::::+"})
+"""What stands between a command and its arguments in GNU parallel."""
 
 
 def be_minion(cmd: Sequence[str], given: Mapping[str, Any]) -> int:
@@ -34,6 +36,11 @@ def be_minion(cmd: Sequence[str], given: Mapping[str, Any]) -> int:
             _line(note)
         raise
     notes = [*loaded.notes, *warnings(loaded)]
+    if not _SEPARATORS.isdisjoint(cmd):
+        notes.append(
+            "::: of GNU parallel is no syntax here, and goes to CMD as it stands: params come from "
+            "a queue or from --from, as in: printf '%s\\n' A B | minionize --from - CMD"
+        )
     if settings.shell_between(loaded.settings.env):
         notes.append(
             "a shell stands between the scheduler and this minion, and may keep its signals "

@@ -107,3 +107,11 @@ def test_templates_of_places(run: Run, tmp_path: Path) -> None:
 def test_stdin(run: Run) -> None:
     ran = run("--from", "-", "--format", "jsonl", "--stdin", "cat", input='{"a":"\\u0000"}\n')
     assert ran.stdout == '{"a":"\\u0000"}\n'
+
+
+def test_the_separator_of_gnu_parallel_is_told(run: Run) -> None:
+    ran = run("--from", "-", "echo", ":::", "a", "b", input="1\n")
+    assert (ran.returncode, ran.stdout) == (0, "::: a b 1\n")
+    assert ran.stderr.count("is no syntax here") == 1 and "minionize --from - CMD" in ran.stderr
+    ran = run("--from", "-", "echo", "a:::b", input="1\n")
+    assert "no syntax" not in ran.stderr
