@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import islice
+from itertools import chain, islice
 from typing import TextIO
 
 import click
@@ -16,7 +16,7 @@ import click
 from minionize.cli.ending import one_line, say
 from minionize.cli.opening import opened_queue, queue_option
 from minionize.cli.status import print_lines
-from minionize.contracts.engine import Queue
+from minionize.contracts.engine import ForgetsDone, Queue
 from minionize.errors import NotSupported, UsageError
 from minionize.settings import Settings
 from minionize.status.read import Faults, Report, exists, read_rolls
@@ -110,6 +110,11 @@ def show(id: str, queue: str | None, as_json: bool) -> int:
                     f"{opened.url} can't be asked for a param, and the report in {folder} has no "
                     f"{id!r}: give the id that a line of minionize or minion failures shows"
                 )
+            if _dropped(opened, id):
+                raise UsageError(
+                    f"param {id} of {opened.url} is not kept any more: it was done or dead, and "
+                    "minion purge dropped it; to run it again, feed it again"
+                )
             raise UsageError(f"no param {id!r} in {opened.url}: minion list shows their ids")
         text = param_text(entry, told)
         command = next((source.command for source, _ in reversed(told) if source.command), "")
@@ -153,13 +158,20 @@ def results(
 
         opened.stats()
         folder = _report(opened, settings)
+        faults = Faults()
+        found = result_rows(opened, folder, Want(dead, output, parse is not None), faults)
+        first = next(found, None)
         if not exists(folder):
             say(
                 f"minion results: there is no report in {one_line(str(folder))}: minions write it "
                 "with the json reporter"
             )
-        faults = Faults()
-        rows = result_rows(opened, folder, Want(dead, output, parse is not None), faults)
+        elif first is None:
+            say(
+                f"minion results: no param in the report in {one_line(str(folder))} is done: "
+                "minion status tells how far the queue is"
+            )
+        rows = found if first is None else chain([first], found)
         if form is None:
             form = "jsonl" if file and file.endswith((".jsonl", ".ndjson")) else "csv"
         if form == "jsonl":
@@ -206,6 +218,13 @@ def failures(queue: str | None, every: bool, as_json: bool) -> int:
             say("minion failures: nothing failed")
         _tell("minion failures", faults)
     return 0
+
+
+def _dropped(queue: Queue, id_: str) -> bool:
+    """Whether the queue knows that it has let go of this param, which it does not hold."""
+    if not isinstance(queue, ForgetsDone) or not (id_.isascii() and id_.isdecimal()):
+        return False
+    return id_ == str(int(id_)) and 1 <= int(id_) < queue.forgotten_below()
 
 
 def _report(queue: Queue, settings: Settings) -> Report:

@@ -12,6 +12,11 @@ from minionize.reporters.remote import RemoteReport
 from minionize.status.read import Faults, Report
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,250}")
+_AGAIN = (
+    ": to compute it again, put the param back to work (minion retry --done {}; on a broker feed "
+    "the param again)"
+)
+_ASK = ": have its owner give you the right to read it"
 
 
 class LargeResults:
@@ -22,23 +27,26 @@ class LargeResults:
         self._report = report
         self._faults = faults
 
-    def text(self, name: str) -> tuple[str | None, str]:
-        """The JSON text of this name; None and the reason where it can't be had."""
+    def text(self, name: str, id_: str) -> tuple[str | None, str]:
+        """The JSON text of this name, a result of param `id_`; None and the reason where it can't
+        be had."""
         if not _NAME.fullmatch(name):
-            return None, self._lost(name, "is no name of a result")
+            return None, self._lost(repr(name[:100]), id_, "is no name of a result", "")
         try:
             if isinstance(self._report, RemoteReport):
                 data = self._report.result(name)
                 if data is None:
-                    return None, self._lost(name, "is not kept any more")
+                    return None, self._lost(name, id_, "is not kept any more", _AGAIN)
             else:
                 data = self._read(os.fspath(self._report), name)
             return data.decode("ascii"), ""
         except FileNotFoundError:
-            return None, self._lost(name, "is gone")
+            return None, self._lost(name, id_, "is gone", _AGAIN)
+        except PermissionError as error:
+            return None, self._lost(name, id_, f"can't be read: {error.strerror}", _ASK)
         except (OSError, MinionizeError, UnicodeDecodeError) as error:
             why = getattr(error, "strerror", None) or error
-            return None, self._lost(name, f"can't be read: {why}")
+            return None, self._lost(name, id_, f"can't be read: {why}", "")
 
     @staticmethod
     def _read(report: str, name: str) -> bytes:
@@ -49,6 +57,11 @@ class LargeResults:
         finally:
             folder.let_go()
 
-    def _lost(self, name: str, why: str) -> str:
-        self._faults.files[f"{RESULTS}/{name[:100]!r}"] = why
+    def _lost(self, name: str, id_: str, why: str, remedy: str) -> str:
+        known = self._faults.lost.get(why)
+        if known is None:
+            first = f"param {id_}: its result {RESULTS}/{name} {why}{remedy.format(id_)}"
+            self._faults.lost[why] = (first, 0)
+        else:
+            self._faults.lost[why] = (known[0], known[1] + 1)
         return f"its file {why}"

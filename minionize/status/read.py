@@ -55,9 +55,14 @@ class Faults:
     files: dict[str, str] = field(default_factory=dict)
     """Files that could not be read (to the end), and why."""
 
+    lost: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """By reason: a line on the first large result that can't be had, and how many more."""
+
     def lines(self) -> list[str]:
         """What a person should know, a line each. A torn line of a minion at work is no news."""
         told = [f"{name}: {why}" for name, why in sorted(self.files.items())]
+        for first, more in self.lost.values():
+            told.append(first + (f"; {more:,} more are like this" if more else ""))
         if self.broken:
             told.append(f"{self.broken} lines of the report are no events and were skipped")
         if self.forgotten:

@@ -227,7 +227,7 @@ def _dead_entries(queue: Queue | None) -> Iterator[Entry] | None:
 def _result(event: Event, want: Want) -> tuple[str | None, str]:
     """The text of the result, and else why there is none that was there."""
     if event.result_file and want.large is not None:
-        return want.large.text(event.result_file)
+        return want.large.text(event.result_file, event.id)
     if event.result is None and event.detail.startswith("result lost"):
         return None, event.detail
     if event.result is None and want.parse_output:

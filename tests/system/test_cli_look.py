@@ -340,6 +340,59 @@ def test_a_queue_that_nobody_worked_on(tmp_path: Path) -> None:
     )
 
 
+def test_a_report_without_a_param_that_is_done(tmp_path: Path) -> None:
+    queue = open_queue(f"file:{tmp_path}/minion-queue", EngineOptions())
+    queue.put([1])
+    queue.close()
+    (tmp_path / "minion-queue" / "report").mkdir()
+    ended = minion("results", cwd=tmp_path)
+    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (0, "", 1)
+    assert "is done: minion status tells" in ended.stderr
+
+
+def test_a_large_result_whose_file_is_gone(tmp_path: Path) -> None:
+    queue = open_queue(f"file:{tmp_path}/minion-queue", EngineOptions())
+    queue.put([3])
+    queue.close()
+    (tmp_path / "large.py").write_text("def f(n):\n    return 'x' * 100_000\n")
+    being = [sys.executable, "-c", "from minionize.cli.minionize import main; main()"]
+    environment = clean_env()
+    environment["PYTHONPATH"] += f":{tmp_path}"
+    done = subprocess.run(
+        [*being, "--call", "large:f"], cwd=tmp_path, env=environment, check=False, timeout=LIMIT_S
+    )
+    assert done.returncode == 0
+    (file,) = (tmp_path / "minion-queue" / "report" / "results").iterdir()
+    file.unlink()
+    ended = minion("results", cwd=tmp_path)
+    assert ended.stderr == (
+        f"minion results: param 1: its result results/{file.name} is gone: to compute it again, "
+        "put the param back to work (minion retry --done 1; on a broker feed the param again)\n"
+    )
+
+
+def test_show_of_a_param_that_was_done_and_purged(tmp_path: Path) -> None:
+    queue = open_queue(f"file:{tmp_path}/minion-queue", EngineOptions())
+    queue.put([1, 2])
+    engine = open_engine(f"file:{tmp_path}/minion-queue", EngineOptions(minion_id="m"))
+    engine.ack(engine.lease(2, 0.0))
+    engine.close()
+    queue.close()
+    said("purge", "--done", "--yes", cwd=tmp_path)
+    told = {
+        "1": "param 1 of file:minion-queue is not kept any more: it was done",
+        "2": "minion purge dropped it",
+        "3": "no param '3'",
+        "0": "no param '0'",
+        "01": "no param '01'",
+        "\u00b2": "no param",
+    }
+    for id_, word in told.items():
+        ended = minion("show", id_, cwd=tmp_path)
+        assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
+        assert word in ended.stderr
+
+
 def test_a_damaged_report_is_told(folder: Path) -> None:
     report = folder / "minion-queue" / "report"
     with open(report / "node7-7-abcdef.0001.jsonl", "a") as file:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -71,7 +72,10 @@ def test_each_size_through_minions_on_a_folder(tmp_path: Path) -> None:
 
 
 def test_each_size_through_redis(
-    tmp_path: Path, needs_server: Callable[[str], NoReturn], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    needs_server: Callable[[str], NoReturn],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     if lacking("valkey"):
         needs_server(lacking("valkey"))
@@ -90,6 +94,11 @@ def test_each_size_through_redis(
         client.hdel(hash_key, *client.hkeys(hash_key))
         lost = [row for row in work.results() if "_lost" in row]
         assert [row["_lost"] for row in lost] == ["its file is not kept any more"] * 4
+        said = "\n".join(caplog.messages)
+        assert re.search(
+            r"param (\S+): its result results/\S+\.json is not kept any more: to compute it again, "
+            r"put the param back to work \(minion retry --done \1; .*; 3 more are like this", said,
+        ), said  # fmt: skip
         client.close()
 
 
