@@ -215,3 +215,18 @@ def test_members_of_a_group_work_on_one_queue(pair: TwoUsers, queue: Path) -> No
         assert "done 9" in told.out, told.out
         assert pair.sh(who, "minion results", cwd=queue.parent).out.count("\n") == 10
     assert list((queue / "checkpoints").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "command", ["status", "list", "show 1", "results", "failures", "wait --timeout 1"]
+)
+def test_who_may_only_read_a_queue_is_told_which_right_is_missing(
+    pair: TwoUsers, queue: Path, command: str
+) -> None:
+    assert pair.sh(pair.bob, "minionize true && chmod -R g-w .", cwd=queue.parent).status == 0
+    ran = pair.sh(pair.ann, f"minion {command}", cwd=queue.parent)
+    assert ran.status == 2, ran.out + ran.err
+    assert "you need the right to" in ran.err and "write there" in ran.err, ran.err
+    assert ran.err.count("\n") == 1
+    assert pair.sh(pair.bob, "chmod -R g+w .", cwd=queue.parent).status == 0
+    assert pair.sh(pair.ann, f"minion {command}", cwd=queue.parent).status == 0
