@@ -124,7 +124,7 @@ class Stats(NamedTuple):
 
     @property
     def drained(self) -> bool | None:
-        """Whether every param put is done or dead and nobody feeds; None where unknown."""
+        """Whether every param put is done or dead and no feed is at work; None where unknown."""
         if self.feeders:
             return False
         left = (self.waiting, self.delayed, self.running)

@@ -101,7 +101,7 @@ class QueueHandle:
         return self._queue.requeue(ids, State(state))
 
     def purge(self, state: State | str | None = None) -> int:
-        """Drop the params in this state, or all that nobody runs; how many."""
+        """Drop the params in this state, or all that are not running; how many."""
         return self._queue.purge(None if state is None else State(state))
 
     def steer(self, *, paused: bool | None = None, stop: bool = False) -> None:

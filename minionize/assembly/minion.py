@@ -113,7 +113,7 @@ class Minion:
             checkpoints = checkpoints_of(engine.url, engine.traits.folder, settings.checkpoint_root)
             begun = checkpoints is not None and checkpoints.check()
             if begun and settings.checkpoint_root is not None and checkpoints is not None:
-                check_writable(checkpoints.folder)  # somebody else may have begun this queue
+                check_writable(checkpoints.folder)  # another user may have begun this queue
             live = self._live()
             crew = make_crew(
                 self.callback,

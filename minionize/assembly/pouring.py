@@ -37,7 +37,7 @@ class Pouring:
         self.url = f"memory:{self._name}?keep=0&most={_MOST_WAITING}"
         name = f"{options.minion_id}-feeder"
         self._queue = open_queue(self.url, options._replace(create=True, minion_id=name))
-        # From here on the queue exists, and nobody calls it drained.
+        # From here on the queue exists, and no minion takes it for drained.
         self._feeding = self._queue.feeding()
         self._feeding.__enter__()
         self._closed = False
@@ -80,7 +80,7 @@ class Pouring:
         except (BadParam, UsageError) as error:
             self.error = error
         except Exception as error:
-            # Reported by whoever waits for the minion; a thread has nobody to tell.
+            # Reported by the thread that waits for the minion; this one can't report it.
             self.error = error
         finally:
             self._feeding.__exit__(None, None, None)

@@ -1,4 +1,4 @@
-"""Being a minion, whoever read the command line: what contradicts itself is told first."""
+"""Being a minion, whichever parser read the command line: what contradicts itself is told first."""
 
 from __future__ import annotations
 

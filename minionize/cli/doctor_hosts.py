@@ -179,7 +179,7 @@ class Meeting:
                     self._remove(os.path.join(self._place, name))
                 self._calls.rmdir(self._place)
         except OSError:
-            return  # Somebody else was faster, or is not done yet.
+            return  # Another host was faster, or is not done yet.
 
     def _remove(self, path: str) -> None:
         try:
@@ -216,7 +216,7 @@ class Counter:
         try:
             self._run()
         except Incoherent:
-            # The others would wait for us in vain.
+            # The others would wait for us until their time is over.
             self._calls.close(self._calls.open(self._failed, write=True, create=True))
             raise
         finally:
@@ -235,7 +235,7 @@ class Counter:
         while True:
             now = self._calls.monotonic()
             if now >= self._beat_due:
-                # Whoever came later has not seen ours move yet.
+                # A host that came later has not seen ours move yet.
                 self._beat()
                 self._beat_due = now + _BEAT_S
                 if self._calls.exists(self._failed):

@@ -25,7 +25,7 @@ def finish(
     """Run `body` and end the process with the status it returns, or with that of its error.
 
     `name` begins each line on stderr. MINION_DEBUG=1 shows the traceback of any error. Where
-    whoever read our output went away, as `head` does, the end is that of other programs: SIGPIPE.
+    the reader of our output went away, as `head` does, the end is that of other programs: SIGPIPE.
     `quickly` says afterwards whether nothing but ours was in this process.
     """
     if os.getpid() == 1:
@@ -85,7 +85,7 @@ def open_standard() -> None:
 
 
 def _reader_left() -> bool:
-    """Whether nobody reads our output any more: another pipe may have been the broken one."""
+    """Whether our output has no reader any more: another pipe may have been the broken one."""
     poll = select.poll()
     for fd in (1, 2):
         poll.register(fd, 0)
@@ -188,14 +188,14 @@ def _unexpected(error: BaseException) -> str:
 
 
 def say(line: str) -> None:
-    """A line on stderr, as far as anybody reads it."""
+    """A line on stderr, as far as it has a reader."""
     if sys.stderr is None:  # as with 2>&-
         return
     try:
         sys.stderr.write(line + "\n")
         sys.stderr.flush()
     except (OSError, ValueError):
-        # Nobody listens, or the disk of the log is full; the exit status still tells.
+        # It has no reader, or the disk of the log is full; the exit status still tells.
         return
 
 

@@ -116,7 +116,7 @@ class LaunchCommand(click.Command):
                 str(self.name), self.params, self.scheduler.KEYS
             )
         except UsageError:
-            # Whoever asks how to write it gets the help, and is out of here.
+            # Where --help is asked for, this prints it and ends.
             super().make_context(info_name, [*args], parent, **extra)
             raise
         return super().make_context(info_name, args, parent, **extra)

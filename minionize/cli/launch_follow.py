@@ -26,7 +26,7 @@ STILL_LEFT = 75
 _LOOK_EVERY_S = 1.0
 _ASK_FIRST_S = 2.0
 _ASK_AT_MOST_S = 15.0
-"""The scheduler is asked more and more seldom, down to this: its commands are everybody's."""
+"""The scheduler is asked more and more seldom, down to this: all users share the scheduler."""
 _TELL_EVERY_S = 60.0
 
 

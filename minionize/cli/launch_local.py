@@ -138,7 +138,7 @@ class _Minions:
             say(f"{NAME}: {one_line(str(error))}")  # they work all the same
 
     def forget(self) -> None:
-        """Processes that ended are nobody's business, unless their output is kept."""
+        """Processes that ended matter no more, unless their output is kept."""
         if self._record is not None and self._output != "files":
             records.forget(self._plan.records, self._record)
 
@@ -210,7 +210,7 @@ def _check_function(plan: Plan) -> None:
             os._exit(0)
     os.waitpid(pid, 0)
     os.close(writing)
-    # Whoever the import started may hold the pipe open: its end is not waited for.
+    # A process that the import started may hold the pipe open: its end is not waited for.
     os.set_blocking(reading, False)
     with os.fdopen(reading, "rb") as said:
         why = (said.read(_LONGEST) or b"").decode(errors="replace")
@@ -237,7 +237,7 @@ def _prefixed(index: int, stream: int, lines: bytes) -> None:
 
 
 def _written(_index: int, stream: int, lines: bytes) -> None:
-    """Write them whole; where nobody reads them any more they are lost."""
+    """Write them whole; where they have no reader any more they are lost."""
     while lines:
         try:
             lines = lines[os.write(stream, lines) :]

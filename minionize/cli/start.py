@@ -62,5 +62,5 @@ def _tell(error: BaseException, name: str) -> None:
             f"{name}: it can't be loaded ({why}): {remedy}; MINION_DEBUG=1 shows where\n"
         )
         sys.stderr.flush()
-    except BaseException:  # nobody to tell, or no memory for it: the status tells
+    except BaseException:  # no stderr to tell it on, or no memory for it: the status tells
         return

@@ -259,7 +259,7 @@ def _forgotten_below(queue: Queue) -> int:
 
 
 def _say_who_works(queue: Queue, stats: Stats) -> None:
-    """Waiting for nobody would be for ever: say so."""
+    """Without a minion at work the wait would have no end: say so."""
     if stats.paused:
         say(f"minion wait: {one_line(queue.url)} is paused: minion resume lets it go on")
     elif stats.minions == 0 and not stats.feeders:

@@ -24,7 +24,7 @@ class Verdict(enum.Enum):
     REJECTED = "rejected"
     """A dead letter at once (exit 65, Reject, a param that can't be an argument)."""
     ABORTED = "aborted"
-    """We ended it, or it never began (stopped, lease lost, revoked): nobody is charged."""
+    """We ended it, or it never began (stopped, lease lost, revoked): no param is charged."""
     CROWDED = "crowded"
     """The machine had no room for one more process: no charge. The crew runs fewer."""
     UNABLE = "unable"

@@ -108,7 +108,7 @@ class Engine(Protocol):
         charge: bool = True,
         later: bool = False,
     ) -> None:
-        """Give back, to be leased again by anybody after `delay_s`.
+        """Give back, to be leased again by any minion after `delay_s`.
 
         `charge`: a failed attempt, `attempt` grows by one and `laters` begins at 0 again.
         `later`: the program asked for it, `laters` grows by one (with `charge=False`).
@@ -258,7 +258,7 @@ class Queue(Protocol):
         """
 
     def purge(self, state: State | None = None) -> int:
-        """Drop the params in `state` (WAITING, DELAYED, DEAD), or in all three: all that nobody
+        """Drop the params in `state` (WAITING, DELAYED, DEAD), or in all three: all that no minion
         runs and that are not done; returns how many. They count as purged. NotSupported for
         other states."""
 

@@ -101,7 +101,7 @@ def without_credentials(url: str) -> str:
 
 
 def has_password(url: str) -> bool:
-    """Whether `url` shows a secret to whoever sees it: a password, a token as a parameter."""
+    """Whether `url` shows a secret to those who see it: a password, a token as a parameter."""
     return _BROKER.match(url) is not None and (
         _SECRET_PARAMETER.search(url) is not None
         or re.match(r"[^:]*://[^/?#]*:[^@]+@", url) is not None

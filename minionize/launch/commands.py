@@ -22,7 +22,7 @@ _LONGEST = 500
 
 
 def _silent(_line: str) -> None:
-    """Nobody is there."""
+    """For commands that tell nothing."""
 
 
 tell: Callable[[str], None] = _silent

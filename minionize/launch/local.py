@@ -190,7 +190,7 @@ def began(pid: int) -> str:
 
 
 def die_with(parent: int) -> None:
-    """Let TERM come when the parent dies, however that is; nobody else would stop us then."""
+    """Let TERM come when the parent dies, however that is; nothing else would stop us then."""
     import ctypes
 
     pr_set_pdeathsig = 1

@@ -33,8 +33,8 @@ def script(launch: Launch, directives: Sequence[str], first: Sequence[str] = ())
     for name, value in launch.env.items():
         lines.append(f"export {_variable(name)}={quoted(value)}")
     for name, path in launch.secret_env.items():
-        # The script names the file alone: whoever reads the script, or the scheduler's records
-        # of it, doesn't see what is in it.
+        # The script names the file alone: those who read the script, or the scheduler's records
+        # of it, don't see what is in it.
         path = os.path.expanduser(path)
         if not os.path.isabs(path):
             path = os.path.join(launch.workdir or os.sep, path)

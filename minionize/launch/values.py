@@ -113,7 +113,7 @@ class LogLine(NamedTuple):
 
 @dataclass(frozen=True)
 class Submitted:
-    """What a scheduler was given: enough for anybody to find it again."""
+    """What a scheduler was given: enough for any user to find it again."""
 
     scheduler: str
     job_ids: tuple[str, ...]

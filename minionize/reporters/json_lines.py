@@ -52,7 +52,7 @@ class Store(Protocol):
         """Do a small part of what makes old lines smaller; False when there is nothing to do."""
 
     def gone(self) -> bool:
-        """Whether somebody removed what was appended to."""
+        """Whether what was appended to was removed."""
 
     def forget(self) -> None:
         """Begin anew at the next `append`."""

@@ -61,7 +61,7 @@ class Parts:
             self._unpacked.append(self._number)
 
     def gone(self) -> bool:
-        """Whether the current part is no longer in the folder (somebody removed it)."""
+        """Whether the current part is no longer in the folder (it was removed)."""
         if self._descriptor < 0:
             return False
         try:

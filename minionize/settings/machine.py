@@ -70,7 +70,7 @@ def scheduler_cpus(env: Mapping[str, str], host: str) -> int | None:
 
 
 def scheduler(env: Mapping[str, str]) -> str:
-    """Who started this job: `oar`, `slurm`, `pbs`, `kubernetes`, or empty for nobody known.
+    """Who started this job: `oar`, `slurm`, `pbs`, `kubernetes`, or empty for none of these.
 
     A batch system counts more than Kubernetes, where its own daemons may run. `sbatch` in a job of
     OAR gives the new job that one's variables too, and `oarsub` gives none. So where both are

@@ -1,4 +1,4 @@
-"""The settings themselves: one frozen value that is handed down to whoever needs it."""
+"""The settings themselves: one frozen value that is handed down to the code that needs it."""
 
 from __future__ import annotations
 

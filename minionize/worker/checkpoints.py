@@ -16,7 +16,7 @@ class Checkpoints:
     one, removed when its param is acked. Others, and those of dead letters, are left alone."""
 
     def __init__(self, folder: str, *, ours: bool) -> None:
-        """`ours`: nobody but the worker removes them; otherwise the engine does."""
+        """`ours`: only the worker removes them; otherwise the engine does."""
         self.folder = folder
         self._ours = ours
         self._place = Each(folder, follow=False)

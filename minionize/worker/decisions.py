@@ -92,7 +92,7 @@ def crashed_too_often(lease: Lease, max_crashes: int) -> Failure | None:
 def suspect_may_start(crashes: int, beside: Iterable[tuple[int, float]], beat_s: float) -> bool:
     """Whether a suspect may start beside the suspects that run: (crashes, seconds running).
 
-    A poison takes whoever is marked with it, so suspects start one by one, a beat apart; and one
+    A poison takes all that are marked with it, so suspects start one by one, a beat apart; and one
     that saw `ISOLATED_CRASHES` starts and runs alone among suspects, so that of those that were
     charged together only the poison goes on to the end.
     """

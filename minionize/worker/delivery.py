@@ -13,7 +13,7 @@ from minionize.worker.spool import Pages, ProgramSpool
 UNDELIVERED = "its output could not be passed on"
 """Why a run is given back that ended well; the person is told."""
 UNREAD = "nobody reads its output any more"
-"""The same, behind `| head`, where whoever is gone knows."""
+"""The same, behind `| head`, where it is known that the reader is gone."""
 BACKLOG = 32
 """So many runs whose output waits for a slow reader; with more, none is started."""
 
@@ -140,6 +140,6 @@ class Deliveries:
 
 
 def undelivered(outcome: Outcome, *, unread: bool) -> Outcome:
-    """A run that ended well, but whose output nobody could take, or wanted: it is given back."""
+    """A run that ended well, whose output was not taken or not wanted: it is given back."""
     reason = UNREAD if unread else UNDELIVERED
     return outcome._replace(verdict=Verdict.ABORTED, reason=reason)

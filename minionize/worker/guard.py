@@ -97,7 +97,7 @@ class Guard:
             try:
                 ended, status = os.waitpid(self._pid, os.WNOHANG)
             except ChildProcessError:
-                ended, status = self._pid, 0  # somebody else reaped it
+                ended, status = self._pid, 0  # other code reaped it
             if not ended:
                 return None
             self._pid = 0
@@ -291,7 +291,7 @@ def _kill_groups(groups: memoryview) -> bool:
     """KILL to every group that is held; whether there was one."""
     some = False
     for pgid in groups:
-        # 1 and 0 would be everybody.
+        # 1 and 0 would be all processes.
         if pgid > 1:
             some = True
             with contextlib.suppress(OSError):

@@ -56,7 +56,7 @@ class Link:
         self._checkpoints = checkpoints
         self._down_since: float | None = None
         self._lost_since: float | None = None
-        """Down, and nobody else was seen to reach it since."""
+        """Down, and no other process was seen to reach it since."""
         self._told_down = False
         self._held_up = False
         """It is down for us since acks had to wait for something else."""
@@ -70,7 +70,7 @@ class Link:
         """Ids of what could not be marked as started."""
         self._taking = Taking(clock, reconnect_s=reconnect_s, url=engine.url, say=say)
         self._given_up: list[Lease] = []
-        """Given up while nobody could be asked. If the queue kept them for us, since others
+        """Given up while the queue could not be asked. If the queue kept them for us, since others
         could not reach it either, they are stuck until we give them back."""
 
     @property
@@ -223,7 +223,7 @@ class Link:
         return lost
 
     def give_up_all(self) -> list[Lease]:
-        """All leases are lost, since nobody could renew them; what is not settled yet."""
+        """All leases are lost, since they could not be renewed; what is not settled yet."""
         lost = list(self.held.values())
         self._given_up += lost
         self.held.clear()
@@ -296,7 +296,7 @@ class Link:
 
     def _reached(self) -> None:
         """It did something that can't be done without it; what an engine only notes, or says
-        without looking, is no such thing. Nor is what needs no room on a full disk."""
+        without looking, does not count. Nor does what needs no room on a full disk."""
         if self._given_up or (self.held and (self._unflushed or self._unmarked)):
             return
         self._unflushed = False

@@ -220,7 +220,7 @@ class Worker:
         return True
 
     def _give_back_spares(self, now: float) -> None:
-        """Spares that waited for too long: somebody else may have room."""
+        """Spares that waited for too long: another minion may have room."""
         self._revoke_at = now + SPARE_S / 8
         old = self._waiting.take_old(now, SPARE_S)
         if len(self._link.held) > len(self._waiting) + len(old):

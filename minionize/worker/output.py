@@ -192,7 +192,7 @@ class Sink:
         self.lost = False
         """It was open once, so what is not written is missing."""
         self.unread = False
-        """It was lost because nobody reads it any more, as behind `| head`."""
+        """It was lost because it has no reader any more, as behind `| head`."""
         self.blocked = False
         self._on_closed = on_closed
         self._before = before
@@ -209,7 +209,7 @@ class Sink:
 
     def _make_patient(self, fd: int) -> None:
         """Writes must not block. O_NONBLOCK on `fd` itself would be shared with the shell and
-        everybody else who has it, so the pipe or terminal is opened anew."""
+        all others that have it, so the pipe or terminal is opened anew."""
         try:
             flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY
             self._reopened = self.fd = above_standard(os.open(f"/proc/self/fd/{fd}", flags))

@@ -29,7 +29,7 @@ class Record:
     laters: int = 0
     suspect: bool = False
     holder: str = ""
-    """The key of the minion that has it; empty: nobody of ours."""
+    """The key of the minion that has it; empty: no minion of ours."""
     serial: int = 0
     """Of the lease; grows with each lease of the queue."""
     marked: bool = False
@@ -73,7 +73,7 @@ class Ledger:
     clock: float = 0.0
     """Unix time of the last write, by the clock that was ahead of all others."""
     cancel: list[str] = field(default_factory=list)
-    """Params that are going back to todo: whoever finds some here finishes that first."""
+    """Params that are going back to todo: a minion that finds some here finishes that first."""
     members: dict[str, Member] = field(default_factory=dict)
     params: dict[str, Record] = field(default_factory=dict)
 

@@ -4,7 +4,7 @@ Each decision changes two things, the ledger and execo's files, and a crash may 
 So that nothing is lost then:
 
 - leasing: the ledger first. What is in a dead minion's name comes back, in progress or not.
-- ack: execo first. What is done is dropped from the ledger by whoever finds it there.
+- ack: execo first. What is done is dropped from the ledger by the minion that finds it there.
 - giving back, burying: the ledger first, which also says what must be cancelled in execo; the
   next visitor does that before anything else.
 
@@ -194,7 +194,7 @@ class Room:
     # Params.
 
     def give_back(self, ids: Collection[str]) -> None:
-        """Write the ledger, in which nobody holds `ids` any more, then make them todo."""
+        """Write the ledger, in which no minion holds `ids` any more, then make them todo."""
         self.ledger.cancel = list(ids)
         self.upheaval()
         self.save()
@@ -304,7 +304,7 @@ class Room:
             self.ledger.cancel = []
 
     def _sweep_out(self) -> None:
-        """Take back what dead minions held, and what stood in nobody's name for too long."""
+        """Take back what dead minions held, and what stood without a minion for too long."""
         now_s = self.clock.monotonic()
         passed_s = 0.0 if self._looked_s is None else now_s - self._looked_s
         self._looked_s = now_s
@@ -383,7 +383,7 @@ class Room:
         try:
             os.unlink(self._member_path(key))
         except FileNotFoundError:
-            return  # somebody was faster
+            return  # another minion was faster
 
 
 def _fall(record: Record) -> None:

@@ -164,7 +164,7 @@ class Calls:
         return f"{os.major(found)}:{os.minor(found)}"
 
     def changed_at(self, path: str) -> float:
-        """When the file was written last, by the clock of whoever wrote it."""
+        """When the file was written last, by the clock of the host that wrote it."""
         place, inner = self._at(path)
         return self._call("stat", lambda _: place.stat(inner), path).st_mtime
 
@@ -240,7 +240,7 @@ class Calls:
 
     # ---- locks: of the open file description, so that no other close in this process drops them
     def lock(self, fd: int) -> bool:
-        """Take the write lock without waiting; False when somebody else has it."""
+        """Take the write lock without waiting; False when another process has it."""
         try:
             self._call("lock", self._set_lock, fd, fcntl.F_WRLCK)
         except (BlockingIOError, PermissionError):
@@ -255,7 +255,7 @@ class Calls:
     def lock_in_line(self, fd: int, within_s: float) -> bool | None:
         """Take the write lock in the kernel's line of those that wait for it, which is one for
         each host; False when it was not our turn in time. None where there is no standing in
-        line, since SIGALRM is somebody else's."""
+        line, since SIGALRM belongs to other code."""
         if self._alarm is None:
             # Most never wait for so long.
             from minionize.engines.file.alarm import Alarm
@@ -276,7 +276,7 @@ class Calls:
         self._call("unlock", self._set_lock, fd, fcntl.F_UNLCK)
 
     def is_locked(self, fd: int) -> bool:
-        """Whether somebody holds the lock, without taking it."""
+        """Whether another process holds the lock, without taking it."""
         asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0)
         found = self._call("getlock", _get_lock, fd, asked)
         return bool(struct.unpack(_FLOCK, found)[0] != fcntl.F_UNLCK)

@@ -32,8 +32,8 @@ GLIMPSE_BYTES = 2048
 """The first line of a copy and its state are shorter."""
 
 FIRST, OFFSET, LAST, COUNT, LOW = range(5)
-"""Of a folder of batches: the first batch with entries that nobody took, how many of it are
-taken, the last batch announced, entries that nobody took, the lowest file not yet removed."""
+"""Of a folder of batches: the first batch with entries that were not taken, how many of it are
+taken, the last batch announced, entries not taken, the lowest file not yet removed."""
 
 Folder = list[int]
 
@@ -83,7 +83,7 @@ class Head:
         self.put = 0
         """Params announced; ids are 1 to put."""
         self.cursor = 1
-        """The first id that nobody ever took."""
+        """The first id that was never taken."""
         self.hint = 1
         """A segment at or before the one with `cursor`."""
         self.segments = 0
@@ -104,7 +104,7 @@ class Head:
         self.lives = 0
         """Generations given out: each is of one slot, for one time."""
         self.edits = 0
-        """How often somebody moved params that nobody had leased: two such at once would clash."""
+        """How often params were moved that were not leased: two such at once would clash."""
         self.paused = 0
         self.stops = 0
         self.minions = 0
@@ -114,9 +114,9 @@ class Head:
         self.placed = 0
         """Slots from here on were never written in place."""
         self.free = 0
-        """No slot before this one is free: whoever joins need not look at them."""
+        """No slot before this one is free: a minion that joins need not look at them."""
         self.sweeper = (-1, 0)
-        """Slot and generation of whoever watches over the others."""
+        """Slot and generation of the minion that watches over the others."""
         self.dead = new_folder()
         self.back: dict[int, Folder] = {}
         """Given back, by the seconds of their delay."""
@@ -127,12 +127,12 @@ class Head:
 
     @property
     def fresh(self) -> int:
-        """Params that nobody ever took."""
+        """Params that were never taken."""
         return self.put + 1 - self.cursor
 
     @property
     def returned(self) -> int:
-        """Params given back that nobody took since."""
+        """Params given back and not taken since."""
         return sum(folder[COUNT] for folder in self.back.values())
 
     @property
@@ -180,7 +180,7 @@ class Head:
         self.stops = state["stops"]
         self.minions, self.feeders = state["alive"]
         self.size, self.placed = state["slots"]
-        self.free = state.get("free", 0)  # whoever does not know of it drops it
+        self.free = state.get("free", 0)  # an older version drops it
         slot, generation = state["sweeper"]
         self.sweeper = (slot, generation)
         self.dead = state["dead"]

@@ -42,7 +42,7 @@ Facing = TypeVar("Facing", bound=Face)
 REMOVED_EVERY_S = 1.0
 """So often at most a visit asks whether the queue was removed: an open file outlives its name."""
 MAX_HELD_S = 10.0
-"""Whoever held the lock for longer writes nothing: a server may have given it to another."""
+"""A process that held the lock for longer writes nothing: a server may have given it to another."""
 
 
 def unavailable(
@@ -127,7 +127,7 @@ class HeadFile:
         """Whether the last visit committed anything."""
 
     def hurry(self, patience_s: float) -> None:
-        """The next visit is LockTaken after so long: whoever asks has other things to do."""
+        """The next visit is LockTaken after so long: the caller has other things to do."""
         self._hurry_s = patience_s
 
     def __enter__(self) -> Head:
@@ -370,7 +370,7 @@ def write_draft(calls: Calls, path: str, content: bytes) -> None:
 
 
 def write_new(calls: Calls, path: str, draft: str) -> bool:
-    """Make the head of an empty queue; False if somebody else made it meanwhile."""
+    """Make the head of an empty queue; False if another process made it meanwhile."""
     head = Head()
     head.sequence = 1
     head.size = layout.GROW_BY

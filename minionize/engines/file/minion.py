@@ -243,7 +243,7 @@ class FileEngine:
             place: (serials[number // MAX_LINES], number % MAX_LINES)
             for number, place in enumerate(places)
         }
-        # Marks first: one for a claim that never comes to be harms nobody.
+        # Marks first: one for a claim that never comes to be does no harm.
         marked = holding.marked(places)
         if marked:
             self._member.mark([where[place] for place in marked])
@@ -353,7 +353,7 @@ class FileEngine:
 
     def _give_back_all(self) -> None:
         """All the time that the queue needs, and the time after which others take us for dead
-        anyway where it stands still: what is given back is charged to nobody."""
+        anyway where it stands still: what is given back is not charged."""
         calls = self.room.calls
         until = calls.monotonic() + self.room.options.lease_s / 2
         left = False

@@ -55,7 +55,7 @@ class FileQueue:
 
     def put_texts(self, texts: Iterable[str]) -> int:
         """See contracts.engine."""
-        # An OSError of `texts` itself goes to whoever gave it; only our own are translated.
+        # An OSError of `texts` itself goes to the caller who gave it; only our own are translated.
         with self.feeding():
             member = self._feeder
             assert member is not None
@@ -86,7 +86,7 @@ class FileQueue:
                 raise
 
     def _landed(self, drafting: Drafting) -> bool:
-        """After a write of unknown outcome: whether it happened, so that nobody puts twice."""
+        """After a write of unknown outcome: whether it happened, so that nothing is put twice."""
         numbers = drafting.announced.get("p")
         if not numbers:
             return False
@@ -111,7 +111,7 @@ class FileQueue:
             try:
                 self._leave(member)
             except EngineUnavailable as error:
-                # What was put is put. The slot is freed by a take-over: nobody beats for it.
+                # What was put is put. The slot is freed by a take-over, since its beat has stopped.
                 _log.warning("cannot leave %s: %s", self.url, error)
 
     @at_the_edge

@@ -40,7 +40,7 @@ UNSHARED = {
     "fuse.rclone": "rclone",
     "fuse.gcsfuse": "gcsfuse",
 }
-"""File systems whose locks bind one host only, or nobody."""
+"""File systems whose locks bind one host only, or no process at all."""
 
 DELAYS_S = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 600, 1800, 3600, 14400, 86400)
 """One folder of returned batches for each: what has the same delay comes due in order."""
@@ -211,7 +211,7 @@ class Room:
         return f"{self.folder_of(source)}/{number:08d}.jsonl"
 
     def draft_of(self, source: str, generation: int, number: int) -> str:
-        """A draft's name, of nobody else's ever: generations are given out once."""
+        """A draft's name, which no other process ever has: generations are given out once."""
         return f"{self.folder_of(source)}/draft.{generation}.{number}"
 
     def member_folder(self, name: str) -> str:

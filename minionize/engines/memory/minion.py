@@ -33,7 +33,7 @@ class MemoryEngine:
                 left_s = until_s - now_s
                 if taken or left_s <= 0:
                     break
-                # A lease of a dead minion ends without anybody who could tell: look again.
+                # A lease of a dead minion ends without a word from anywhere: look again.
                 look_s = min(left_s, 0.25)
                 if store.delayed:
                     look_s = min(look_s, max(store.delayed[0][0] - now_s, 0.0))

@@ -141,7 +141,7 @@ class Store:
         return taken
 
     def let_go(self, item: Item) -> None:
-        """Nobody holds `item` any more; the caller says where it is now."""
+        """`item` is not held any more; the caller says where it is now."""
         assert item.holder is not None
         del item.holder.held[item.id]
         del self.running[item.id]

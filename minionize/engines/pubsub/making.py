@@ -146,7 +146,7 @@ def _make_subscription(wire: Wire, fields: dict[str, Any], deadline_s: int) -> l
             **fields,
             ack_deadline_seconds=min(LEASE_MOST_S, max(DEADLINE_LEAST_S, deadline_s)),
             message_retention_duration={"seconds": days * _DAY_S},
-            # Said, but without a time: it never expires, however long nobody comes.
+            # Said, but without a time: it never expires, however long it is not used.
             expiration_policy={},
         )
         try:
@@ -163,7 +163,7 @@ def _made(wire: Wire, procedure: str, name: str, request: Any) -> list[str]:
     except MinionizeError as error:
         cause = error.__cause__
         if cause is not None and is_code(cause, "ALREADY_EXISTS"):
-            return []  # somebody else was faster
+            return []  # another process was faster
         raise
     return [short(name)]
 

@@ -37,7 +37,7 @@ class PubsubEngine:
         self.wire = Wire(names, options.env, rpc_s)
         try:
             subscription = checked(self.wire)
-            # Whoever made topic and subscription by hand has not heard of the rest.
+            # Topic and subscription were made by hand, without the rest.
             complete(self.wire, self._deadline_s, create=True)
         except BaseException:  # Ctrl-C as well
             self.wire.close()
@@ -136,7 +136,7 @@ class PubsubEngine:
             )  # fmt: skip
             if holdings.add(held, at_s) is not None:
                 new.append(held)
-        # All have their place before anything is told: that may fail, and nobody would run them.
+        # All have their place before anything is told: that may fail, and they would not be run.
         for held in new:
             (self._suspects if held.envelope.suspect else self._ready).append(held)
         if doubles:
@@ -308,7 +308,7 @@ class PubsubEngine:
 
     # ---- the rest
     def orders(self) -> Orders:
-        """Nobody can tell minions anything here."""
+        """Minions can't be told anything here."""
         return Orders()
 
     def stats(self) -> Stats:

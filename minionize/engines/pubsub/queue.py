@@ -68,7 +68,7 @@ class PubsubQueue:
 
     # ---- dead letters
     def scan(self, state: State) -> Iterator[Entry]:
-        """Dead letters; nobody can look at what waits without taking it."""
+        """Dead letters; what waits can't be looked at without taking it."""
         if state is not State.DEAD:
             raise self._not_listed(state)
         self._check()
@@ -165,7 +165,7 @@ class PubsubQueue:
 
     # ---- the rest
     def steer(self, *, paused: bool | None = None, stop: bool = False) -> None:
-        """Nobody can tell minions anything here."""
+        """Minions can't be told anything here."""
         self._check()
         raise NotSupported(
             f"{self.url} can't tell its minions anything: send them TERM to stop them"

@@ -44,7 +44,7 @@ class Claims:
         return letters
 
     def failed(self, letters: Sequence[Letter]) -> None:
-        """Nobody knows whether these are stored: the answer was lost, or is late. What they were
+        """Whether these are stored is not known: the answer was lost, or is late. What they were
         to stand for has its old place. This minion drops those that come to it."""
         self._void.update(each.properties[_CLAIM] for each in letters)
 

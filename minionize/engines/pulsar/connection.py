@@ -21,7 +21,7 @@ _LOG = logging.getLogger("minionize.engines.pulsar")
 
 
 def connect(place: Place, env: Mapping[str, str], operation_s: int = OPERATION_S) -> pulsar.Client:
-    """A client for `place`, that gives an operation so many seconds. Reaches nobody yet."""
+    """A client for `place`, that gives an operation so many seconds. It does not connect yet."""
     certificate, key = _file(env, "PULSAR_TLS_CERT"), _file(env, "PULSAR_TLS_KEY")
     if bool(certificate) != bool(key):
         raise UsageError("PULSAR_TLS_CERT and PULSAR_TLS_KEY belong together: set both")

@@ -66,7 +66,7 @@ class Counter:
         return stats
 
     def missing(self) -> list[str] | None:
-        """What is not there of the queue, in the broker's words; None where nobody can tell."""
+        """What is not there of the queue, in the broker's words; None where that is not known."""
         place = self._place
         if not place.admin:
             return None
@@ -141,12 +141,12 @@ class Counter:
         return found
 
     def _ask(self, topic: str, what: str) -> dict[str, Any]:
-        """An answer about a topic; empty if there is no such thing."""
+        """An answer about a topic; empty if the topic is not there."""
         found = self.answer(f"{self._place.path(topic)}/{what}")
         return found if isinstance(found, dict) else {}
 
     def answer(self, path: str) -> object:
-        """The admin API's answer at `path`; None if there is no such thing. EngineUnavailable,
+        """The admin API's answer at `path`; None if it knows of none. EngineUnavailable,
         QueueRefused."""
         place = self._place
         request = urllib.request.Request(f"{place.admin}/admin/v2/{path}")

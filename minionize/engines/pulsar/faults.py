@@ -51,7 +51,7 @@ _LIMITS: tuple[tuple[tuple[type[pulsar.PulsarException], ...], str], ...] = (
         "the topic was terminated and takes nothing more: use another one",
     ),
 )
-"""What a broker refuses for now, by its settings; whoever keeps them may change them meanwhile."""
+"""What a broker refuses for now, by its settings, which its operator may change meanwhile."""
 
 
 _DELAY = re.compile(r"max allowed delivery delay of (\d+) milliseconds")
@@ -91,7 +91,7 @@ def translated(place: Place, what: str) -> Iterator[None]:
 
 
 def as_ours(place: Place, what: str, error: pulsar.PulsarException) -> MinionizeError:
-    """What `error` is to everybody else."""
+    """`error` as an error of minionize."""
     kind = type(error).__name__
     if isinstance(error, _REFUSED):
         return QueueRefused(

@@ -267,7 +267,7 @@ class PulsarEngine:
                 leases.append(Held(lease, arrival.kind, arrival.consumer, message_id))
         if batched:
             self._intake.batched()
-            # What came from the consumer of before is anybody's now.
+            # What came from the consumer of before may be any minion's now.
             leases = [held for held in leases if held.consumer is not main]
         return leases
 

@@ -33,7 +33,7 @@ class Place(NamedTuple):
     """`persistent://tenant/namespace/topic`: what waits, put by us or by others."""
     subscription: str
     admin: str
-    """Of the admin API, which counts: `http://host:8080`; empty: nobody counts."""
+    """Of the admin API, which counts: `http://host:8080`; empty: nothing is counted."""
     decoder: str
 
     def beside(self, kind: str) -> str:

@@ -107,7 +107,7 @@ class Sender:
 
     def _connected(self, topic: str) -> pulsar.Producer:
         """A producer that sends now. What one without a connection is given it would keep, and
-        send later, when nobody wants it any more. A new one is told why it gets none."""
+        send later, when it is not wanted any more. A new one is told why it gets none."""
         producer = self._producer(topic)
         if producer.is_connected():
             return producer

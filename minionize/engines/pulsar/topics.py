@@ -78,7 +78,7 @@ def make_subscription(client: pulsar.Client, place: Place, topic: str) -> None:
     that nobody subscribed to is dropped."""
     with (
         translated(place, f"subscribe to {topic}"),
-        # In use by somebody alone: so it is there.
+        # In use by another producer alone: so it is there.
         contextlib.suppress(pulsar.ConsumerBusy),
     ):
         consumer = client.subscribe(

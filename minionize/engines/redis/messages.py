@@ -1,4 +1,4 @@
-"""Messages of the server as leases and entries, whoever put them."""
+"""Messages of the server as leases and entries, from minionize or other programs."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _taken_apart(token: str, fields: Sequence[bytes]) -> tuple[str, Counts, Sequ
 
 
 def _body(place: Place, raw: Sequence[bytes]) -> bytes:
-    """The value of the field that is the param, in somebody else's message."""
+    """The value of the field that is the param, in a message of another program."""
     names = raw[::2]
     if place.field:
         wanted = place.field.encode()

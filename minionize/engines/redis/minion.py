@@ -61,9 +61,9 @@ class RedisEngine:
         """Its answer was waited for."""
         self._running = 0
         self._look_at = 0.0
-        """Until then nobody but who puts something, or looks, can bring anything."""
+        """Until then only a put, or a look, can bring anything."""
         self._drained = False
-        """So it looked, and nobody asked for the counts since."""
+        """So it looked, and the counts were not asked for since."""
         self._memory = (b"", b"")
         """The server's policy for a full memory, and its bytes."""
         self._closed = False
@@ -138,7 +138,7 @@ class RedisEngine:
         return leases, next_look_s(minions, due)
 
     def _wait(self, limit: int, wait_s: float) -> list[Lease]:
-        """Whoever puts something wakes us; another look may be needed for what is not put."""
+        """A put wakes us; another look may be needed for what is not put."""
         self._received.asking()
         self._confirm()
         found = self._wire.blocking(self._consumer, limit, max(1, int(wait_s * 1000)))
@@ -345,8 +345,8 @@ class RedisEngine:
             self._wire.drop()
 
     def _leave(self) -> None:
-        """Nobody asks again for us. So it is tried anew where the connection is gone, and with it
-        the answer to the last ack; a server that does not answer has had its time."""
+        """No other code asks again for us. So it is tried anew where the connection is gone, and
+        with it the answer to the last ack; a server that does not answer has had its time."""
         try:
             while self._run("leave", self._consumer):
                 pass
@@ -364,7 +364,7 @@ class RedisEngine:
     # ---- how
 
     def _join(self) -> None:
-        """As a new consumer: what an older self held is lost to whoever takes it over."""
+        """As a new consumer: what an older self held is lost to the minion that takes it over."""
         answer = self._checked(
             "join", self._options.minion_id or "minion", self._lease_ms, self._who()
         )

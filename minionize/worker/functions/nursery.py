@@ -146,7 +146,7 @@ class Nursery:
             try:
                 pid, status = os.waitpid(self.pid, os.WNOHANG)
             except ChildProcessError:
-                return 0  # somebody else in this process waits for everything
+                return 0  # other code in this process waits for all children
             if pid:
                 return os.waitstatus_to_exitcode(status)
             if time.monotonic() > until:

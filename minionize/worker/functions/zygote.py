@@ -215,7 +215,7 @@ def _die_when_forked() -> None:
 
 
 def _kill_group(pgid: int, signo: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody left in it
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # no process left in it
         os.killpg(pgid, signo)
 
 
