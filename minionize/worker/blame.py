@@ -63,12 +63,57 @@ def blame(error: OSError, *, ours: bool = False, worked: bool = False) -> Blame:
     return Blame.COMMAND
 
 
+def machine_error(error: BaseException) -> OSError | None:
+    """The error of the system that led to `error`, if it is the machine's fault: `error` itself,
+    or what it was raised because of. None if the code is wrong, as far as can be told."""
+    at: BaseException | None = error
+    seen: set[int] = set()
+    while at is not None and id(at) not in seen:
+        seen.add(id(at))
+        found = _as_system_error(at)
+        if found is not None and blame(found) is not Blame.COMMAND:
+            return found
+        # A mistake in a handler has not to do with what is handled.
+        hidden = at.__suppress_context__ or isinstance(at, _MISTAKES)
+        at = at.__cause__ or (None if hidden else at.__context__)
+    return None
+
+
+_MISTAKES = (ModuleNotFoundError, SyntaxError, NameError, AttributeError, TypeError)
+
+
+def _as_system_error(error: BaseException) -> OSError | None:
+    """`error` with its errno, where Python itself knows none but in words."""
+    if isinstance(error, OSError):
+        return error
+    number = 0
+    if isinstance(error, MemoryError):
+        number = errno.ENOMEM
+    elif isinstance(error, RuntimeError) and str(error).startswith("can't start new thread"):
+        number = errno.EAGAIN
+    elif isinstance(error, ImportError):
+        # The loader of shared libraries ends its message with the words of the errno, if any.
+        said = str(error)
+        if said.endswith("failed to map segment from shared object"):
+            number = errno.ENOMEM
+        else:
+            known = (each for each in _CROWDED | _MACHINE if said.endswith(os.strerror(each)))
+            number = next(known, 0)
+    return OSError(number, os.strerror(number)) if number else None
+
+
 def unfit(what: str, error: OSError) -> HostUnfit:
     """What to raise where the minion itself can't go on because of `error`."""
     why = os.strerror(error.errno) if error.errno else str(error)
     if isinstance(error.filename, str) and error.errno not in _CROWDED:
         why = f"{error.filename}: {why}"
     return HostUnfit(f"{what}: {why}: {remedy(error)}")
+
+
+def unloaded(name: str, why: str, number: int) -> HostUnfit:
+    """What to raise where the machine keeps a function from being loaded: `why` in words, and the
+    errno."""
+    return HostUnfit(f"{name} can't be loaded here ({why}): {remedy(OSError(number, ''))}")
 
 
 def remedy(error: OSError) -> str:

@@ -29,6 +29,8 @@ class ChildEnds:
         self.link: socket.socket | None = None
         self.loaded = False
         """Whether the child has its function."""
+        self.unloaded: tuple[str, int] | None = None
+        """Why the machine kept the child from loading it, in words and as an errno."""
         self._board: Board | None = None
         self.unsent = b""
         self.unanswered = 0
@@ -108,6 +110,7 @@ class ChildEnds:
             self._board.close()
             self._board = None
         self.pid = self.unanswered = 0
+        self.unloaded = None
         self.unsent = b""
         self.revoked = self.loaded = False
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from minionize.contracts.crew import Outcome, Verdict
 from minionize.errors import MinionizeError, UsageError
-from minionize.worker.blame import Blame, blame, unfit
+from minionize.worker.blame import Blame, blame, unfit, unloaded
 from minionize.worker.crowding import Crowding
 from minionize.worker.functions.births import Births
 from minionize.worker.functions.guarded import Guarded
@@ -53,6 +53,10 @@ class Children:
         """Whether no child is to be made, and no run to be started, any more."""
         self.ended: list[Outcome] = []
         """Of runs about which no child can say anything. Always the same list."""
+        self._loaded = False
+        """Whether the function was ever loaded here."""
+        self._load_refused = False
+        """Whether the machine kept the last child from loading it: births tell nothing then."""
         self._rounds = 0
         """Of the guard, when the parent of the children was started."""
         self._start_nursery()
@@ -77,25 +81,33 @@ class Children:
                 self._births.up = True
                 self._births.want(self._slots)
                 continue
-            (what,) = told.keys() & {"born", "unborn", "loaded", "unusable", "died"}
+            (what,) = told.keys() & {"born", "unborn", "loaded", "unloaded", "unusable", "died"}
             slot = self._slots[told[what]]
             if slot.birth != told["birth"]:
                 continue
             if what == "born":
                 slot.pid = told["pid"]
-                self._crowding.started(self._count(), len(self._slots), time.monotonic())
+                if not self._load_refused:
+                    self._crowding.started(self._count(), len(self._slots), time.monotonic())
                 self._guard.hold(slot.index, slot.pid)
                 self._births.told(slot)
             elif what == "loaded":
                 self._rounds = self._guard.rounds()
-                slot.loaded = self.ready = self.room_made = True
+                slot.loaded = self.ready = self.room_made = self._loaded = True
+                if self._load_refused:
+                    self._load_refused = False
+                    self._crowding.started(self._count(), len(self._slots), time.monotonic())
                 self.feed(slot, time.monotonic())
             elif what == "unusable":
                 self.error = UsageError(told["why"])
+            elif what == "unloaded":
+                slot.unloaded = told["why"], told["errno"]
+            elif what == "died" and slot.unloaded is not None:
+                self._unloaded(slot, *slot.unloaded)
             elif what == "died":
                 self._bury(slot, told)
             else:
-                self._miscarry(slot, told["why"])
+                self._miscarry(slot, f"no process can be started: {told['why']}")
         if not there:
             self._replace_nursery()
 
@@ -125,11 +137,11 @@ class Children:
             self._births.want([slot])
 
     def _miscarry(self, slot: Slot, why: str) -> None:
-        """No child could be forked for this slot: others may have room for what it has."""
+        """No child can be had for this slot, because of `why`: others may have room for what it
+        has."""
         self._links.forget(slot)
         slot.bury({"status": 0}, time.monotonic(), self.ended)
         slot.stillborn = 0
-        why = f"no process can be started: {why}"
         self._crowding.refused(self._count(), why, time.monotonic())
         self.drop_waiting(slot, why, Verdict.CROWDED)
         self._births.told(slot)
@@ -138,9 +150,20 @@ class Children:
 
     def _unmade(self, slot: Slot, error: OSError) -> None:
         """What a child shares with us could not be made."""
-        self._miscarry(slot, os.strerror(error.errno or 0))
+        self._miscarry(slot, f"no process can be started: {os.strerror(error.errno or 0)}")
         if blame(error) is not Blame.CROWDED:
             self.error = unfit("no child can be made for the function", error)
+
+    def _unloaded(self, slot: Slot, why: str, number: int) -> None:
+        """The machine kept a child from loading the function, and the child is gone."""
+        slot.unloaded = None
+        self._guard.release(slot.index)
+        self._load_refused = True
+        self._miscarry(slot, f"the function can't be loaded: {why}")
+        crowded = blame(OSError(number, why)) is Blame.CROWDED
+        others = any(other.link is not None for other in self._slots)
+        if not (others or (crowded and self._loaded) or self.stopping):
+            self.error = self.error or unloaded(self._nursery.name, why, number)
 
     def _count(self) -> int:
         """How many there are, as far as it was told."""

@@ -60,7 +60,7 @@ class FunctionCrew:
     ) -> None:
         """As of worker/programs.ProgramCrew. `results`: the folder for results that are large
         (None: no result is kept). Starts the processes that load the function;
-        `room` is 0 until one has it, and `wait` raises UsageError if it can't. `lines` takes
+        `room` is 0 until one has it, and `wait` raises if it can't. `lines` takes
         warnings for a person."""
         self.slots = slots
         self._around = Around(callback, engine)
@@ -148,11 +148,13 @@ class FunctionCrew:
         ]
 
     def wait(self, timeout_s: float) -> list[Outcome]:
-        """See contracts/crew. UsageError if the function can't be loaded."""
+        """See contracts/crew. UsageError if the function can't be loaded, HostUnfit if
+        that, or that there is no child, is the machine's fault."""
         children = self._children
         until = time.monotonic() + timeout_s
         if self._crowding.most == 0:
-            self._crowding.check(until - timeout_s)
+            if not any(map(Slot.loading, self._slots)):
+                self._crowding.check(until - timeout_s)
             until = max(until, until - timeout_s + LOADING_S)  # the loop waits for nothing else
         outcomes: list[Outcome] = []
         while True:

@@ -21,6 +21,7 @@ from minionize.callbacks.func import FuncCallback
 from minionize.contracts.crew import Outcome, Verdict
 from minionize.errors import UsageError
 from minionize.values import Lease
+from minionize.worker.blame import unloaded
 from minionize.worker.functions.hooks import Around
 from minionize.worker.functions.records import LONG_S, Fields
 from minionize.worker.functions.results import Keeper, failed
@@ -52,7 +53,7 @@ class InlineCrew:
         **others: Any,
     ) -> None:
         """As of FunctionCrew. UsageError for what can't be had without a process, and for a
-        function that can't be imported."""
+        function that can't be imported; HostUnfit where that is the machine's fault."""
         for wish, name in (
             (slots > 1, "--slots above 1"),
             (timeout_s is not None, "--timeout"),
@@ -61,7 +62,7 @@ class InlineCrew:
             if wish:
                 raise UsageError(f"{name} needs a process for the function: leave out --inline")
         self.slots = 1
-        self._func = callback.function()
+        self._func = _function(callback)
         self._whole = calling.takes_whole(self._func)
         self._around = Around(callback, engine)
         self._keep = Keeper(results).keep
@@ -223,3 +224,15 @@ class InlineCrew:
         """See contracts/crew."""
         self._over.set()
         self._waiting.clear()
+
+
+def _function(callback: FuncCallback) -> Callable[..., Any]:
+    try:
+        return callback.function()
+    except Exception as error:
+        from minionize.worker.functions import loading
+
+        kept = loading.by_machine(error)
+        if kept is None:
+            raise
+        raise unloaded(callback.name, *kept) from error

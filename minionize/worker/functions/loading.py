@@ -12,6 +12,7 @@ from typing import Any
 
 from minionize.callbacks import calling, generators
 from minionize.errors import UsageError
+from minionize.worker.blame import machine_error
 
 
 def load(told: Mapping[str, Any], pickled: bytes) -> tuple[Callable[..., Any], bool]:
@@ -27,10 +28,25 @@ def load(told: Mapping[str, Any], pickled: bytes) -> tuple[Callable[..., Any], b
     except UsageError:
         raise
     except BaseException as error:
-        what = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+        what = _words(error)
         raise UsageError(f"the function can't be loaded in its own process ({what})") from error
     generators.renew_all(func)
     return func, whole
+
+
+def by_machine(error: BaseException) -> tuple[str, int] | None:
+    """Why it is the machine's fault that the function can't be loaded, in words and as an errno;
+    None if the function or its module is wrong. `error`: as of `load`, or from before it."""
+    cause = machine_error(error)
+    if cause is None:
+        return None
+    # A UsageError says what a person should do about a module that is wrong.
+    why = error.__cause__ if isinstance(error, UsageError) else None
+    return _words(why or error), cause.errno or 0
+
+
+def _words(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:500].removesuffix(":")
 
 
 def _make_main(main: Mapping[str, Any]) -> None:

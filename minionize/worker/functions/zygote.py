@@ -99,6 +99,7 @@ class Zygote:
     def become_child(self, slot: int, birth: int, fds: list[int]) -> NoReturn:
         """In the child: shed what is the zygote's, load the function, then serve."""
         status = 70
+        loaded = False
         try:
             os.setpgid(0, 0)
             signal.set_wakeup_fd(-1)
@@ -121,11 +122,7 @@ class Zygote:
             os.environ["MINION_SLOT"] = str(slot)
             current.slot = slot
             _die_when_forked()
-            try:
-                func, whole = loading.load(self.told, self.pickled)
-            except UsageError as error:
-                self.tell({"unusable": slot, "birth": birth, "why": str(error)})
-                children.leave(0)
+            func, whole = loading.load(self.told, self.pickled)
             streams.flush(lambda: None)
             os.dup2(fds[3], 1)
             os.dup2(fds[4], 2)
@@ -133,6 +130,7 @@ class Zygote:
                 signal.signal(signum, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
             signal.signal(signal.SIGTERM, _unwind)
+            loaded = True
             self.tell({"loaded": slot, "birth": birth})
             self.control.close()
             ends = children.Ends(*fds)
@@ -142,10 +140,21 @@ class Zygote:
             status = 0
         except results.Terminated:
             status = 143
-        except BaseException:  # nothing of it may get back into the zygote's own loop
-            sys.excepthook(*sys.exc_info())
+        except BaseException as error:  # nothing of it may get back into the zygote's own loop
+            if loaded or not self.cannot_load(slot, birth, error):
+                sys.excepthook(*sys.exc_info())
         finally:
             children.leave(status)
+
+    def cannot_load(self, slot: int, birth: int, error: BaseException) -> bool:
+        """In the child: tell why it has no function, if `error` says that."""
+        kept = loading.by_machine(error)
+        if kept is not None:
+            why, number = kept
+            self.tell({"unloaded": slot, "birth": birth, "why": why, "errno": number})
+        elif isinstance(error, UsageError):
+            self.tell({"unusable": slot, "birth": birth, "why": str(error)})
+        return kept is not None or isinstance(error, UsageError)
 
     def bury(self) -> None:
         """Tell the minion of the children that died, and end what they left running."""
