@@ -166,7 +166,7 @@ def results(
                 f"minion results: there is no report in {one_line(str(folder))}: minions write it "
                 "with the json reporter"
             )
-        elif first is None:
+        elif first is None and not faults.lines():
             say(
                 f"minion results: no param in the report in {one_line(str(folder))} is done: "
                 "minion status tells how far the queue is"

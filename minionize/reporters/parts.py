@@ -228,7 +228,8 @@ class FolderStore(Parts):
     def remedy(self, error: OSError) -> str:
         """See json_lines.Store."""
         if isinstance(error, NotFollowed):
-            return "or set REPORTER_JSON_DIRECTORY"  # its own words say what to do there
+            # Its own words say what to do there.
+            return "do that, or set REPORTER_JSON_DIRECTORY"
         return f"{_REMEDIES.get(error.errno or 0, 'mend that')} or set REPORTER_JSON_DIRECTORY"
 
     def write_roll(self, line: str) -> None:
