@@ -53,9 +53,9 @@ def finish(
 
 
 def _leave(status: int) -> None:
-    """End as sys.exit does, without taking the interpreter apart: that takes 10 to 50 ms, while
-    whoever waits for the last of many short runs waits. Returns where somebody else's thread or
-    profiler wants more."""
+    """End as sys.exit does, without taking the interpreter apart: that takes 10 to 50 ms, for
+    which a person would wait after many short runs. Returns where a thread or profiler that is not
+    ours wants more."""
     threading = sys.modules.get("threading")
     if (
         (threading is not None and threading.active_count() > 1)

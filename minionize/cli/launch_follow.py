@@ -94,7 +94,7 @@ def _submit(plan: Plan, module: Launcher, minions: int) -> Record:
 
 
 def _states(module: Launcher, found: Sequence[Record]) -> Sequence[Job] | None:
-    """None if it can't say: a scheduler that is restarted answers again later, and nobody is
+    """None if it can't say: a scheduler that is restarted answers again later, and no job is
     taken for dead or replaced meanwhile."""
     try:
         return module.states([record.submitted for record in found])

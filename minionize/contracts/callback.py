@@ -69,5 +69,5 @@ class Apart(Protocol):
 
     def judge(self, outcome: Outcome) -> Outcome:
         """The outcome with what the runtime itself has to do with it; without `exit_status` if
-        the program never ran. MinionizeError where the minion is at fault: then nobody is
+        the program never ran. MinionizeError where the minion is at fault: then no param is
         charged, and the minion ends."""

@@ -114,10 +114,10 @@ def _outcome(argv: Sequence[str], scheduler: str, env: Mapping[str, str]) -> tup
 
 
 class _Terminal:
-    """A terminal for one command, by which it can be ended whoever it is.
+    """A terminal for one command, by which it can be ended as any user.
 
     OAR's commands become another user, whom ours may not send a signal: but the kernel may, for
-    the key that quits. Else one that nobody waits for would try on for hours, and submit.
+    the key that quits. Else one that is not waited for would try on for hours, and submit.
     """
 
     def __enter__(self) -> _Terminal:

@@ -107,7 +107,7 @@ class LogLine(NamedTuple):
     text: str
     """Without its line break; as it was written, so escape it before it is shown."""
     unread: bool = False
-    """Nobody wrote this: the text says which of the job's output can't be read, why, and the
+    """Not the job's own: the text says which of the job's output can't be read, why, and the
     remedy."""
 
 

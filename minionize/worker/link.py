@@ -315,7 +315,7 @@ class Link:
             self._held_up = False
 
     def _failed(self, error: EngineUnavailable) -> None:
-        """Wait a little longer each time; give up after `reconnect_s` in which nobody else was
+        """Wait a little longer each time; give up after `reconnect_s` in which no other process was
         seen to reach it either."""
         # Slow to import, and a queue that can be reached needs none.
         import random

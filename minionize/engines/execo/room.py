@@ -8,7 +8,7 @@ So that nothing is lost then:
 - giving back, burying: the ledger first, which also says what must be cancelled in execo; the
   next visitor does that before anything else.
 
-In execo's terms a param that was given back, is delayed, or is a dead letter is todo: nobody
+In execo's terms a param that was given back, is delayed, or is a dead letter is todo: no minion
 works on it and it is not done, which is what execo's other users are told. Only minions know
 that they must wait for it or leave it alone.
 """
@@ -353,7 +353,7 @@ class Room:
             os.close(descriptor)
 
     def _strangers(self, passed_s: float) -> list[str]:
-        """Params in progress that no minion of ours holds: somebody runs them with execo alone,
+        """Params in progress that no minion of ours holds: a program runs them with execo alone,
         or died. Returns those that stood like that for too long."""
         held = {id for id, record in self.ledger.params.items() if record.holder}
         before = self._strange

@@ -36,8 +36,8 @@ class AcksUnderWay:
         self.ack_untold()
 
     def ack_untold(self) -> None:
-        """What can't be told now is told later: a message that we have and do not ack is nobody's,
-        as long as we are there."""
+        """What can't be told now is told later: a message that we have and do not ack goes to no
+        other minion as long as we are there."""
         for kind, some in list(self._untold.items()):
             self._intake.ack_now(kind, some)
             del self._untold[kind]

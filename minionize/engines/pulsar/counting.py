@@ -36,8 +36,8 @@ class Counter:
         """Topics that turned out to have partitions, whose stats stand elsewhere."""
 
     def stats(self) -> Stats:
-        """Counts, as of now: exact, save that acks take a moment, and that a batch which somebody
-        else put counts as one. EngineUnavailable, QueueRefused."""
+        """Counts, as of now: exact, save that acks take a moment, and that a batch which another
+        program put counts as one. EngineUnavailable, QueueRefused."""
         if not self._place.admin:
             return Stats()
         first = self._look()

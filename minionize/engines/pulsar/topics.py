@@ -75,7 +75,7 @@ def short(topic: str) -> str:
 
 def make_subscription(client: pulsar.Client, place: Place, topic: str) -> None:
     """See that the subscription is there, from the beginning of `topic`: what is put into a topic
-    that nobody subscribed to is dropped."""
+    without a subscription is dropped."""
     with (
         translated(place, f"subscribe to {topic}"),
         # In use by another producer alone: so it is there.
@@ -93,7 +93,7 @@ def make_subscription(client: pulsar.Client, place: Place, topic: str) -> None:
 
 def make_all(client: pulsar.Client, place: Place) -> None:
     """See that topics and subscriptions are there, all that we may use. A feeder needs the first
-    only; whoever needs another makes it, before anything is put there."""
+    only; a minion that needs another makes it, before anything is put there."""
     make_subscription(client, place, place.topic)
     for topic in map(place.beside, KINDS):
         with contextlib.suppress(QueueRefused):

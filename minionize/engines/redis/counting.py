@@ -10,7 +10,7 @@ from minionize.values import MinionInfo, Stats
 
 
 def stats_from(answer: Sequence[Any]) -> tuple[Stats, int]:
-    """What stats.lua said, and how many params were lost to somebody who trimmed the stream.
+    """What stats.lua said, and how many params were lost when the stream was trimmed.
 
     `put` is the sum of all others, so that what others put is counted too. What was lost counts
     as purged.
