@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import select
 from collections import deque
-from collections.abc import Sized
+from collections.abc import Callable, Sized
 
 from minionize.contracts.crew import Outcome, Verdict
 from minionize.worker.output import Sink
@@ -22,13 +22,22 @@ BACKLOG = 32
 class _Part:
     """A part of a file that is still to be passed on."""
 
-    __slots__ = ("end", "pages", "sink", "start")
+    __slots__ = ("end", "lent", "pages", "sink", "start")
 
     def __init__(self, sink: Sink, pages: Pages, start: int, end: int) -> None:
         self.sink = sink
         self.pages = pages
         self.start = start
         self.end = end
+        self.lent = False
+        """Another one closes the file, when it is no longer needed."""
+
+    def over(self) -> None:
+        """All of it is out."""
+        if self.lent:
+            self.pages.let_go()
+        else:
+            self.pages.close()
 
 
 class _Delivery:
@@ -75,9 +84,13 @@ class Deliveries:
             self._sleep_if_blocked(sink)
 
     def deliver(
-        self, outcome: Outcome, streams: tuple[tuple[Sink, ProgramSpool, int], ...]
+        self,
+        outcome: Outcome,
+        streams: tuple[tuple[Sink, ProgramSpool, int], ...],
+        lend: Callable[[Pages, int], bool] | None = None,
     ) -> bool:
-        """Pass on the rest of an ended run: (sink, spool, size). True if all of it is out."""
+        """Pass on the rest of an ended run: (sink, spool, size). True if all of it is out.
+        `lend`: Lent.hand_over, where something goes on that may write to the files."""
         delivery = _Delivery(outcome)
         for sink, spool, size in streams:
             if not size:
@@ -87,7 +100,9 @@ class Deliveries:
                 self._sleep_if_blocked(sink)
             if spool.passed < size:
                 start = spool.passed
-                delivery.parts.append(_Part(sink, spool.give_away(), start, size))
+                part = _Part(sink, spool.give_away(), start, size)
+                part.lent = lend is not None and lend(part.pages, size)
+                delivery.parts.append(part)
             else:
                 spool.clear()
         if not delivery.parts:
@@ -110,7 +125,7 @@ class Deliveries:
                 if part.start > before and not part.sink.blocked:
                     break  # Its turn is over.
                 continue
-            part.pages.close()
+            part.over()
             delivery.parts.popleft()
             delivery.lost |= part.sink.lost
             delivery.unread |= part.sink.unread
@@ -135,7 +150,7 @@ class Deliveries:
         """Drop what is still on its way."""
         for delivery in self._waiting:
             for part in delivery.parts:
-                part.pages.close()
+                part.over()
         self._waiting.clear()
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from minionize.contracts.crew import Outcome, Verdict
 from minionize.worker.delivery import Deliveries, undelivered
+from minionize.worker.lent import Lent
 from minionize.worker.output import Sink
 from minionize.worker.program_slot import Slot
 from minionize.worker.spool import HOLD_UP_BYTES, LEAST_HELD_BYTES, SPILL_BYTES
@@ -28,15 +29,18 @@ class ProgramOutput:
         live: bool,
         on_closed: Callable[[str], None],
         before: Callable[[], None] | None,
+        lent: Lent | None = None,
     ) -> None:
         """`slots`: so many runs share the memory. `capture`: output goes into the outcome;
         `keep_end`: the end of it too, besides being passed on. `poll` is told of a sink that
-        waits for its reader; `on_closed` and `before` as of output.Sink."""
+        waits for its reader; `on_closed` and `before` as of output.Sink. `lent` takes
+        files that something may write to after the run."""
         self.captures = capture
         """Whether output goes into the outcome, instead of on."""
         self._keep_end = keep_end
         self._most_held = max(LEAST_HELD_BYTES, HOLD_UP_BYTES // slots)
         self._live = live
+        self._lent = lent
         self._out = Sink(1, "stdout", on_closed, before)
         self._err = Sink(2, "stderr", on_closed, before)
         self._deliveries = Deliveries(poll)
@@ -110,7 +114,8 @@ class ProgramOutput:
                 outcome = outcome._replace(stdout=out.end(out_size))
             streams = ((self._out, out, out_size), (self._err, err, err_size))
             fds = out.fd, err.fd
-            at_once = self._deliveries.deliver(outcome, streams)
+            lend = self._lent.hand_over if self._lent is not None and slot.outlived else None
+            at_once = self._deliveries.deliver(outcome, streams, lend)
             if fds != (out.fd, err.fd):
                 slot.files_moved()
             if not at_once:

@@ -36,6 +36,7 @@ class ProgramRuns:
         rests: Rests,
         orphans: Orphans,
         output: ProgramOutput,
+        lent: Lent,
         terminal: Terminal | None,
         guard: Guard | None,
     ) -> None:
@@ -47,7 +48,7 @@ class ProgramRuns:
         self._terminal = terminal
         self._guard = guard
         self._orphans_at = 0.0
-        self.lent = Lent()
+        self.lent = lent
         """What runs that are over left open."""
 
     def all(self) -> list[Slot]:
@@ -76,7 +77,9 @@ class ProgramRuns:
             # Daemons that ended while the run that started them goes on, and such that may go on.
             self._orphans_at = now + _ORPHANS_S
             self._orphans.reap([slot.pid for slot in self._rests.slots])
-            self.lent.empty(over=self._orphans.none())
+            self.lent.close_if_over()
+        if self.lent:
+            self.lent.empty()
         return min(tick_s, _HURRY_TICK_S) if most > SPILL_BYTES else tick_s
 
     def _pour(self, slot: Slot) -> int:

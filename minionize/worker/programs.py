@@ -20,6 +20,7 @@ from minionize.worker.delivery import BACKLOG
 from minionize.worker.guard import Guard
 from minionize.worker.judging import verdicts
 from minionize.worker.launching import Launcher, NotStarted, by_callback
+from minionize.worker.lent import Lent
 from minionize.worker.orphans import Orphans
 from minionize.worker.output import above_standard, spool_folder
 from minionize.worker.program_end import ProgramEnds
@@ -116,6 +117,7 @@ class ProgramCrew:
         self._null = above_standard(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
         self._poll = select.poll()
         self._poll.register(wake_fd, select.POLLIN)
+        lent = Lent(self._orphans)
         self._output = ProgramOutput(
             self._poll,
             slots=slots,
@@ -124,6 +126,7 @@ class ProgramCrew:
             live=slots == 1 and not capture and not tty,
             on_closed=lambda why: stop(why, 0),
             before=before_output,
+            lent=lent,
         )
         self._undelivered = self._output.waiting
         self._ends = ProgramEnds(
@@ -148,7 +151,7 @@ class ProgramCrew:
         self._running: dict[int, Slot] = {}
         """By pidfd; by minus the pid where there is none."""
         self._runs = ProgramRuns(
-            self._running, self._rests, self._orphans, self._output, self._terminal, guard
+            self._running, self._rests, self._orphans, self._output, lent, self._terminal, guard
         )
         self._ready: list[Outcome] = []
         self._next_due = NEVER
@@ -273,6 +276,8 @@ class ProgramCrew:
                 timeout_s = self._tick_s
             if self._short_runs.empty_until and timeout_s > LONG_S:
                 timeout_s = LONG_S
+        elif self._runs.lent and self._tick_s < timeout_s:
+            timeout_s = self._tick_s  # what a daemon prints takes memory
         if self._rests.slots:
             timeout_s = min(timeout_s, max(0.0, self._rests.look_at - time.monotonic()))
             if self._tick_s < timeout_s:
@@ -350,7 +355,7 @@ class ProgramCrew:
             self._short_runs.ended(seconds)
         outcome = self._ends.over(slot, status, usage, seconds, rest)
         if slot.outlived:
-            self._runs.lent.part(slot, keep=self._orphans.adopting)
+            self._runs.lent.part(slot)
         self._idle.append(slot)
         if outcome is not None:
             self._ready.append(outcome)
@@ -383,7 +388,7 @@ class ProgramCrew:
             slot.close()
         self._idle.clear()
         self._output.close()
-        self._runs.lent.empty(over=True)
+        self._runs.lent.close()
         self._launcher.close()
         os.close(self._null)
         self._null = -1

@@ -59,18 +59,32 @@ def open_in_memory(folder: str) -> int:
 class Pages:
     """Output in memory from `spilled` on, and on disk before it."""
 
-    __slots__ = ("disk", "fd", "spilled")
+    __slots__ = ("disk", "fd", "needed", "spilled")
 
     def __init__(self, fd: int, disk: int = -1, spilled: int = 0) -> None:
         self.fd = fd
         self.disk = disk
         self.spilled = spilled
+        self.needed = 0
+        """Of what an ended run has here, so many bytes may still be read."""
 
     def pread(self, count: int, start: int) -> bytes:
         """Up to `count` bytes from `start` on; none only at the end."""
         if start < self.spilled:
             return os.pread(self.disk, min(count, self.spilled - start), start)
         return os.pread(self.fd, count, start)
+
+    def drop_later(self) -> None:
+        """Drop what was written behind what is needed."""
+        if os.fstat(self.fd).st_size > self.needed:
+            os.ftruncate(self.fd, self.needed)
+
+    def let_go(self) -> None:
+        """Nothing of it will be read any more: what is on disk is freed at once."""
+        self.needed = 0
+        if self.disk >= 0:
+            os.close(self.disk)
+            self.disk = -1
 
     def close(self) -> None:
         """Let go of the files."""

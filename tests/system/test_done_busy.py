@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from services.command_line import Ran, fill, runner
+from services.command_line import Ran, command, environment, fill, runner
 from services.processes import until
 
 PARAMS = ("1", "2", "3")
@@ -192,3 +192,50 @@ def test_what_a_daemon_prints_after_its_run_is_no_output_of_another_param(
     rows = [json.loads(line) for line in shown.stdout.splitlines()]
     assert [row["_stdout"] or "" for row in rows] == ["", "mine\n"]
     assert ran.stdout == ("" if options else "mine\n")
+
+
+def _in_memory(pid: int) -> int:
+    """How many files in memory a process has open."""
+    fds = Path(f"/proc/{pid}/fd")
+    return sum("memfd:minion" in os.readlink(fd) for fd in fds.iterdir())
+
+
+@pytest.mark.parametrize("options", [(), ("-j", "2")])
+@pytest.mark.parametrize("when", ["it waits for its reader", "it is out"])
+def test_what_a_daemon_prints_after_its_run_takes_no_memory(
+    tmp_path: Path, when: str, options: tuple[str, ...]
+) -> None:
+    """Where the reader of the minion is slow, so that the run's own output is passed on later."""
+    flood = "echo $$ >pid; until test -e go; do sleep 0.01; done; head -c 50000000 /dev/zero"
+    script = (
+        f"case $1 in 1) setsid sh -c '{flood}; touch flooded; exec sleep 600' & seq 40000 ;;"
+        " *) until test -e stop; do sleep 0.01; done ;; esac"
+    )
+    printed = "".join(f"{n}\n" for n in range(1, 40001)).encode()
+    fill(f"file:{tmp_path}/minion-queue", "1", "2")
+    minion = subprocess.Popen(
+        command("-q", "minion-queue", "--grace", "0.5", *options, "sh", "-c", script, "x", "{}"),
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        assert minion.stdout is not None
+        until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().strip())
+        stdout = f"/proc/{(tmp_path / 'pid').read_text().strip()}/fd/1"
+        # The run is over when its slot has other files.
+        usual = 4 if options else 2
+        until(lambda: _in_memory(minion.pid) > usual)
+        if when == "it is out":
+            assert minion.stdout.read(len(printed)) == printed
+        (tmp_path / "go").touch()
+        until((tmp_path / "flooded").exists)
+        rest = b"" if when == "it is out" else printed
+        until(lambda: os.stat(stdout).st_size == len(rest))
+        (tmp_path / "stop").touch()
+        assert minion.stdout.read() == rest
+        assert minion.wait(60) == 0
+    finally:
+        minion.kill()
+        minion.communicate()
