@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Callable, Collection
 
 _SET_CHILD_SUBREAPER = 36
@@ -19,6 +20,11 @@ _PAGE = 4096
 """A read of /proc gives no more than this at once."""
 _CERTAIN = _PAGE - 32
 """A read of less than this was not cut."""
+
+
+_EXEC_LOOKS = 50
+_EXEC_S = 0.001
+"""So often, and this far apart, a process is looked at that shows neither words nor environment."""
 
 
 class Orphans:
@@ -143,11 +149,7 @@ class Orphans:
 
     def _param_of(self, pid: int) -> bytes:
         """The id of the param that it is run for; empty where its environment does not say."""
-        try:
-            with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
-                held = file.read().split(b"\0")
-        except OSError:
-            return b""
+        held = _environment_of(pid)
         if self._mark not in held:
             return b""
         name = b"MINION_PARAM_ID="
@@ -170,6 +172,29 @@ class Orphans:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def _environment_of(pid: int) -> list[bytes]:
+    """The environment of a child; empty if that is gone, is another user's, or has none."""
+    try:
+        for _ in range(_EXEC_LOOKS):
+            if held := _read(f"/proc/{pid}/environ"):
+                return held.split(b"\0")
+            # A process that is just becoming another program shows neither words nor environment.
+            if _read(f"/proc/{pid}/cmdline"):
+                # It may have become one in between.
+                return _read(f"/proc/{pid}/environ").split(b"\0")
+            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+                return []
+            time.sleep(_EXEC_S)
+    except OSError:
+        return []
+    return []
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as file:
+        return file.read()
 
 
 def _become_subreaper() -> bool:

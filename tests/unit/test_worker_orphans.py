@@ -1,11 +1,16 @@
-"""Who becomes the parent of orphans; in a process of its own, since that holds for all of one."""
+"""Who becomes the parent of orphans, in a process of its own, since that holds for all of one; and
+whose these are."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from minionize.worker.orphans import Orphans
 
 _BEFORE = {
     "as it is": "",
@@ -40,3 +45,18 @@ def test_orphans_become_ours_where_they_can_be_seen(case: str) -> None:
     )
     expected = "False False\n" if case.startswith("no such file") else "True True\n"
     assert (ran.stdout, ran.stderr) == (expected, "")
+
+
+def test_whose_a_process_is_can_be_told_while_it_becomes_another_program(tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    again.write_text('#!/bin/sh\nexec "$0"\n')
+    again.chmod(0o755)
+    mine = {"MINION_ID": "m", "MINION_PARAM_ID": "7"}
+    child = subprocess.Popen([str(again)], env={**os.environ, **mine}, start_new_session=True)
+    try:
+        orphans = Orphans("m")
+        assert {orphans._param_of(child.pid) for _ in range(3000)} == {b"7"}
+    finally:
+        child.kill()
+        child.wait()
+    assert orphans._param_of(child.pid) == b""
