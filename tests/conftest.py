@@ -29,6 +29,9 @@ settings.load_profile("minionize")
 # Whoever starts tests in the background of a script has them ignore Ctrl-C, and all they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+# The same of nohup.
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # A developer's own settings, or the scheduler that this runs under, decide nothing here.
 _TELLING = ("MINION_", "REPORTER_", "EXECO_", "OAR_", "SLURM_", "PBS_")

@@ -6,12 +6,15 @@ nothing that could be missing is imported up here.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 from typing import NoReturn
 
 SOFTWARE = 70
+_NO_MEMORY = b"minionize can't be loaded, for lack of memory: raise the limits here (ulimit -a)\n"
+"""Made before memory is short."""
 
 
 def minionize() -> NoReturn:
@@ -62,5 +65,6 @@ def _tell(error: BaseException, name: str) -> None:
             f"{name}: it can't be loaded ({why}): {remedy}; MINION_DEBUG=1 shows where\n"
         )
         sys.stderr.flush()
-    except BaseException:  # no stderr to tell it on, or no memory for it: the status tells
-        return
+    except BaseException:  # no memory for it, or no stderr to tell it on: then the status tells
+        with contextlib.suppress(OSError):
+            os.write(2, _NO_MEMORY)

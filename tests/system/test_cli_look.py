@@ -218,7 +218,10 @@ def test_results_as_csv(folder: Path) -> None:
 
 
 def test_results_as_json_lines_with_output_and_the_dead(folder: Path) -> None:
-    text = said("results", "--format", "jsonl", "--output", "--all", cwd=folder)
+    ran = minion("results", "--format", "jsonl", "--output", "--all", cwd=folder)
+    assert (ran.stderr.count("\n"), ran.returncode) == (1, 0)
+    assert "3 rows have no output" in ran.stderr
+    text = ran.stdout
     rows = {row["_id"]: row for row in map(json.loads, text.splitlines())}
     assert rows["5"]["_stderr"] == HOSTILE
     assert (rows["4"]["_status"], rows["4"]["_reason"]) == ("dead", "exit 3")

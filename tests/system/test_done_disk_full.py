@@ -126,8 +126,9 @@ def test_tmpdir(
 def test_tmpdir_and_much_output(tmp_path: Path, disk: Path, kind: str) -> None:
     small_disk.fill(disk, kind, 0)
     place = Place(tmp_path / "much", tmp_path / "much" / "q")
-    size = 150 << 20
-    ran = place.run("-j", "2", "sh", "-c", f"head -c {size} /dev/zero", TMPDIR=str(disk))
+    # More than is kept in memory, and a while in which that is seen.
+    script = "head -c 120M /dev/zero; sleep 1; head -c 30M /dev/zero"
+    ran = place.run("-j", "2", "sh", "-c", script, TMPDIR=str(disk))
     assert place.check_uncharged(ran) == 0
     assert "no room for its output in TMPDIR" in ran.stderr
 

@@ -223,7 +223,7 @@ def test_a_runtime_that_never_worked_ends_the_minion_and_one_that_did_charges_no
         containers.judge(outcome(125, "Error: no space left on device"))
     containers.judge(outcome(3))
     later = containers.judge(outcome(125, "Error: no space left on device"))
-    assert later.verdict is Verdict.ABORTED and later.reason.startswith("no process can be started")
+    assert later.verdict is Verdict.UNABLE and later.reason.startswith("no process can be started")
 
 
 def test_a_program_that_the_param_names_is_the_params_fault(containers: Containers) -> None:
