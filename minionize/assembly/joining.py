@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 from collections.abc import Callable
 
 from minionize.contracts.engine import Engine, EngineOptions
@@ -11,7 +10,7 @@ from minionize.errors import EngineUnavailable, NoSuchQueue
 from minionize.settings import Settings
 from minionize.values import Clock
 from minionize.worker.link import LONG_BUSY_S
-from minionize.worker.signals import Stopping
+from minionize.worker.signals import Stopping, is_readable
 
 _FIRST_LOOK_S = 0.1
 _LAST_LOOK_S = 2.0
@@ -58,7 +57,7 @@ def join_queue(
                 lines(why)
                 told = True
             # A signal makes it readable, and ends the pause.
-            select.select([stopping.wake_fd], [], [], pause_s)
+            is_readable(stopping.wake_fd, pause_s)
             pause_s = min(_LAST_LOOK_S, 1.5 * pause_s)
         return None
     finally:

@@ -76,7 +76,7 @@ class Stopping:
     def wait(self, timeout_s: float) -> None:
         """Return when a signal comes, or the time is over."""
         if not self.why and timeout_s > 0:
-            select.select([self.wake_fd], [], [], timeout_s)
+            is_readable(self.wake_fd, timeout_s)
 
     def drain(self) -> None:
         """Empty the pipe of `wake_fd`."""
@@ -93,3 +93,11 @@ class Stopping:
         if self.why and number == signal.SIGINT:
             self.kill_now = True
         self.request(signal.Signals(number).name, number)
+
+
+def is_readable(fd: int, timeout_s: float) -> bool:
+    """Whether something can be read from `fd` within `timeout_s`. `select` would refuse a
+    descriptor above 1023, which a Python process with many open files may have."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(timeout_s * 1000))

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import pty
-import select
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from minionize.engines.registry import open_engine, open_queue
 from minionize.events import Event, Kind
 from minionize.reporters import open_reporter
 from minionize.values import Failure, SystemClock
+from minionize.worker.signals import is_readable
 
 LIMIT_S = 180
 MINION = [sys.executable, "-c", "from minionize.cli.minion import main; main()"]
@@ -287,7 +287,7 @@ def on_a_terminal(folder: Path, *args: str) -> str:
     shown = b""
     deadline = time.monotonic() + LIMIT_S
     while time.monotonic() < deadline:
-        if select.select([master], [], [], 1.0)[0]:
+        if is_readable(master, 1.0):
             try:
                 piece = os.read(master, 65536)
             except OSError:  # the last of its writers is gone

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
-import select
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from minionize.contracts.engine import EngineOptions
 from minionize.engines.registry import open_queue
 from minionize.values import Stats
 from minionize.worker.live import Progress, waits_for
+from minionize.worker.signals import is_readable
 
 # From 3.12 on a fork beside threads (those of xdist) is warned about; the child only execs.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -46,7 +46,7 @@ class OnTerminal:
             self._read()
 
     def _read(self) -> bool:
-        if not select.select([self.fd], [], [], 0.2)[0]:
+        if not is_readable(self.fd, 0.2):
             return True
         try:
             piece = os.read(self.fd, 4096)

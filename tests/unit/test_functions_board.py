@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import signal
 import tempfile
 import time
@@ -17,6 +16,7 @@ from hypothesis import strategies as st
 
 from minionize.worker.functions import records
 from minionize.worker.functions.board import BOARD_BYTES, ENTRIES, Board, may_begin, views
+from minionize.worker.signals import is_readable
 
 
 class Child:
@@ -178,7 +178,7 @@ def test_what_is_taken_back_while_the_child_runs_on_is_run_by_nobody(delay_us: i
                 while time.monotonic() < until:
                     pass
                 taken += board.take_back()
-                assert select.select([ours[0]], [], [], 30.0)[0], "the child hangs"
+                assert is_readable(ours[0], 30.0), "the child hangs"
                 os.read(ours[0], 1)
                 begun = 0
                 while entries := board.read()[0]:
