@@ -75,6 +75,13 @@ class Orphans:
     def sort(self, groups: Collection[int]) -> None:
         """Reap the orphans that ended, and learn whose the others are. `groups`: the process
         groups of ended programs that are waited for."""
+        while self._sort_once(groups):
+            # One that ended after the look may have left a child, which is ours by now.
+            continue
+
+    def _sort_once(self, groups: Collection[int]) -> bool:
+        """Whether one was reaped."""
+        reaped = False
         children = set(self._children())
         self._forget(self._others - children)
         left = {}
@@ -87,6 +94,7 @@ class Orphans:
                 continue
             with contextlib.suppress(ChildProcessError):
                 if os.waitpid(pid, os.WNOHANG)[0]:
+                    reaped = True
                     continue
             known = self._left.get(name)
             # It may clear its environment later.
@@ -96,6 +104,7 @@ class Orphans:
             else:
                 self._spare(name)
         self._left = left
+        return reaped
 
     def _spare(self, name: bytes) -> None:
         self._others.add(name)

@@ -5,11 +5,11 @@ Every byte is compared with what `xargs` leaves of the same programs when they h
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -72,30 +72,30 @@ def files(folder: Path) -> dict[str, bytes]:
     }
 
 
-def marked(mark: str) -> list[str]:
-    """The processes that have this in their environment."""
-    found = []
-    for environ in Path("/proc").glob("[0-9]*/environ"):
-        with contextlib.suppress(OSError):
-            if mark.encode() in environ.read_bytes():
-                found.append(environ.parent.name)
-    return found
+XARGS = """
+import ctypes, os, subprocess, sys
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # all that xargs leaves behind becomes a child of this
+script, *params = sys.argv[1:]
+for param in params:  # one after the other: what is printed at once is mixed within lines
+    subprocess.run(["xargs", "-n1", "sh", "-c", script, "x"], input=param.encode())
+    try:
+        while True:
+            os.wait()
+    except ChildProcessError:
+        pass
+"""
 
 
 def by_xargs(folder: Path, script: str) -> Left:
     """What is there once everything that `xargs` started has ended."""
-    mark = f"BUSY_UNDER_XARGS={folder}"
     with open(folder.parent / "lines", "wb+") as out:
         subprocess.run(
-            ["xargs", "-n1", "-P2", "sh", "-c", script, "x"],
-            input="\n".join(PARAMS).encode(),
+            [sys.executable, "-c", XARGS, script, *PARAMS],
             cwd=folder,
-            env={**os.environ, "BUSY_UNDER_XARGS": str(folder)},
             stdout=out,
             stderr=subprocess.DEVNULL,
-            check=False,
+            check=True,
         )
-        until(lambda: not marked(mark))
         out.seek(0)
         return Left(files(folder), sorted(out.read().splitlines()))
 

@@ -60,3 +60,47 @@ def test_whose_a_process_is_can_be_told_while_it_becomes_another_program(tmp_pat
         child.kill()
         child.wait()
     assert orphans._param_of(child.pid) == b""
+
+
+_HANDED_ON = """
+import os, subprocess, time
+from minionize.worker.orphans import Orphans
+
+orphans = Orphans("m")
+assert orphans.adopt()
+script = "(until test -e go; do sleep 0.01; done; sleep 60 &) &"
+mine = {**os.environ, "MINION_ID": "m", "MINION_PARAM_ID": "7"}
+subprocess.run(["sh", "-c", script], env=mine, stdout=subprocess.DEVNULL, start_new_session=True)
+read = orphans._children
+
+def ended(name):
+    with open(f"/proc/{int(name)}/stat") as file:
+        return file.read().rpartition(")")[2].split()[0] == "Z"
+
+def read_and_be_late():
+    found = read()
+    if not os.path.exists("go"):
+        open("go", "w").close()
+        while not any(map(ended, found)):
+            time.sleep(0.01)
+    return found
+
+orphans._children = read_and_be_late
+orphans.sort([])
+left = orphans.of(0, "7")
+print(len(left))
+for pid in left:
+    os.kill(pid, 9)
+"""
+
+
+def test_what_an_orphan_leaves_that_ends_while_it_is_looked_at_is_found(tmp_path: Path) -> None:
+    """As a daemon that forks twice does."""
+    ran = subprocess.run(
+        [sys.executable, "-c", _HANDED_ON],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert (ran.stdout, ran.stderr) == ("1\n", "")
