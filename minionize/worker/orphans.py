@@ -23,6 +23,7 @@ _CERTAIN = _PAGE - 32
 
 
 _EXEC_LOOKS = 50
+_WITHOUT_LOOKS = 5
 _EXEC_S = 0.001
 """So often, and this far apart, a process is looked at that shows neither words nor environment."""
 
@@ -39,8 +40,9 @@ class Orphans:
         """Programs that run, and others:"""
         self._others: set[bytes] = set()
         """children that no run is waited for: our own helpers, and daemons that may go on."""
-        self._left: dict[bytes, tuple[int, bytes]] = {}
-        """What was left and is alive: its process group, and the id of its param."""
+        self._left: dict[bytes, tuple[int, bytes | None]] = {}
+        """What was left and is alive: its process group, and the id of its param; None where that
+        can't be told yet."""
 
     def adopt(self) -> bool:
         """Become the parent of orphans, from now on. Whether that can be."""
@@ -92,14 +94,15 @@ class Orphans:
                 # A helper of the minion itself: the code that started it waits for it.
                 self._spare(name)
                 continue
+            known = self._left.get(name)
+            # It may clear its environment later.
+            param = known[1] if known and known[1] else self._param_of(pid)
+            # Only now: one that has ended has no environment, and is taken for another's.
             with contextlib.suppress(ChildProcessError):
                 if os.waitpid(pid, os.WNOHANG)[0]:
                     reaped = True
                     continue
-            known = self._left.get(name)
-            # It may clear its environment later.
-            param = known[1] if known and known[1] else self._param_of(pid)
-            if param or group in groups or b"%d" % group in self._known:
+            if param is None or param or group in groups or b"%d" % group in self._known:
                 left[name] = group, param
             else:
                 self._spare(name)
@@ -116,22 +119,19 @@ class Orphans:
 
     def of(self, group: int, param_id: str) -> list[int]:
         """What is alive of a run: members of its process group, and what left that with the
-        run's MINION_ variables. As of the last `sort`."""
+        run's MINION_ variables, or may have them. As of the last `sort`."""
         wanted = param_id.encode()
         return [
             int(name)
             for name, (pgid, param) in self._left.items()
-            if pgid == group or (param == wanted and wanted)
+            if pgid == group or param is None or (param == wanted and wanted)
         ]
 
     def away(self, group: int, param_id: str) -> list[tuple[int, int]]:
         """Pid and process group of what left the run's group, as of the last `sort`. None of these
         numbers can be another process's: nothing but `sort` and `reap` reaps them."""
-        return [
-            (pid, pgid)
-            for pid in self.of(group, param_id)
-            if (pgid := self._left[b"%d" % pid][0]) != group
-        ]
+        found = [(pid, *self._left[b"%d" % pid]) for pid in self.of(group, param_id)]
+        return [(pid, pgid) for pid, pgid, param in found if pgid != group and param is not None]
 
     def none(self) -> bool:
         """Whether nothing is left of any run, as of the last `sort`."""
@@ -156,9 +156,12 @@ class Orphans:
         if self.any():
             self.sort(groups)
 
-    def _param_of(self, pid: int) -> bytes:
-        """The id of the param that it is run for; empty where its environment does not say."""
+    def _param_of(self, pid: int) -> bytes | None:
+        """The id of the param that it is run for; empty where its environment does not say. None:
+        that can't be told yet."""
         held = _environment_of(pid)
+        if held is None:
+            return None
         if self._mark not in held:
             return b""
         name = b"MINION_PARAM_ID="
@@ -183,22 +186,29 @@ class Orphans:
             self._fd = -1
 
 
-def _environment_of(pid: int) -> list[bytes]:
-    """The environment of a child; empty if that is gone, is another user's, or has none."""
+def _environment_of(pid: int) -> list[bytes] | None:
+    """The environment of a child; empty if it is another user's, or has none. None: the child is
+    ending, or is just becoming another program, and shows nothing of itself."""
+    without = 0
     try:
         for _ in range(_EXEC_LOOKS):
             if held := _read(f"/proc/{pid}/environ"):
                 return held.split(b"\0")
             # A process that is just becoming another program shows neither words nor environment.
             if _read(f"/proc/{pid}/cmdline"):
-                # It may have become one in between.
-                return _read(f"/proc/{pid}/environ").split(b"\0")
+                # It may have become one between the two looks, but not so many times.
+                without += 1
+                if without == _WITHOUT_LOOKS:
+                    return []
+                continue
             if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
-                return []
+                return None
             time.sleep(_EXEC_S)
-    except OSError:
+    except PermissionError:
         return []
-    return []
+    except OSError:
+        return None
+    return None
 
 
 def _read(path: str) -> bytes:

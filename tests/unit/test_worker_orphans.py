@@ -59,7 +59,7 @@ def test_whose_a_process_is_can_be_told_while_it_becomes_another_program(tmp_pat
     finally:
         child.kill()
         child.wait()
-    assert orphans._param_of(child.pid) == b""
+    assert orphans._param_of(child.pid) is None
 
 
 _HANDED_ON = """
@@ -104,3 +104,39 @@ def test_what_an_orphan_leaves_that_ends_while_it_is_looked_at_is_found(tmp_path
         cwd=tmp_path,
     )
     assert (ran.stdout, ran.stderr) == ("1\n", "")
+
+
+_TWICE = """
+import os, time
+from minionize.worker.orphans import Orphans
+
+orphans = Orphans("m")
+assert orphans.adopt()
+missed = 0
+for _ in range(300):
+    main = os.fork()
+    if not main:
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        time.sleep(0.5)
+        os._exit(0)
+    os.waitpid(main, 0)
+    until = time.monotonic() + 0.005
+    while time.monotonic() < until:
+        orphans.sort([main])
+        missed += not orphans.of(main, "7")
+print(missed)
+"""
+
+
+def test_a_daemon_that_forks_twice_is_seen_all_the_time() -> None:
+    """Also at the moment in which one of the two is about to end, and shows no environment."""
+    mine = {**os.environ, "MINION_ID": "m", "MINION_PARAM_ID": "7"}
+    ran = subprocess.run(
+        [sys.executable, "-c", _TWICE], check=False, capture_output=True, text=True, env=mine
+    )
+    assert (ran.stdout, ran.stderr) == ("0\n", "")
