@@ -92,7 +92,7 @@ def test_a_signal_ends_the_starting_as_well(folder: Path) -> None:
 
 def test_no_room_for_one_more_is_one_line(folder: Path) -> None:
     ran = subprocess.run(
-        ["sh", "-c", 'ulimit -n 24; exec "$@"', "sh", *MINION, "launch", "local", "-n", "40",
+        ["sh", "-c", 'ulimit -n 32; exec "$@"', "sh", *MINION, "launch", "local", "-n", "40",
          "--", "sleep", "60"],
         cwd=folder, env=environment(), capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
