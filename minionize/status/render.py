@@ -223,11 +223,13 @@ def duration(value: float | None) -> str:
     """The duration of a run, with three digits."""
     if value is None:
         return "?"
-    if value >= 100:
+    # The unit is that of what is shown: 0.9999 s are 1 s, and not 1e+03 ms.
+    shown = float(f"{value:.3g}")
+    if shown >= 100:
         return seconds(value)
-    if value >= 1:
+    if shown >= 1:
         return f"{value:.3g} s"
-    if value >= 0.001:
+    if shown >= 0.001:
         return f"{value * 1000:.3g} ms"
     return f"{value * 1e6:.3g} µs"
 

@@ -190,7 +190,9 @@ def test_the_chart_shows_when_work_was_done() -> None:
 
 
 # No clock tells less than a nanosecond.
-LASTED = st.sampled_from([0.0, 5e-324, 1e-9, 1e-6]) | st.floats(1e-9, 1e6)
+LASTED = st.sampled_from([0.0, 5e-324, 1e-9, 1e-6, 0.00099999, 0.99999, 99.999]) | st.floats(
+    1e-9, 1e6
+)
 
 
 @given(st.lists(LASTED, min_size=1, max_size=60))
